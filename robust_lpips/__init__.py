@@ -1,0 +1,26 @@
+"""robust-lpips: a perceptual image metric that small shifts do not upset."""
+
+from __future__ import annotations
+
+import importlib
+
+from robust_lpips._version import __version__
+
+# Where each public name lives; imported on first use, so that `import robust_lpips` is light.
+_HOMES = {
+    "BackboneConfig": "robust_lpips.backbones",
+    "RobustLPIPS": "robust_lpips.metric",
+    "build_backbone": "robust_lpips.backbones",
+}
+
+__all__ = ["BackboneConfig", "RobustLPIPS", "__version__", "build_backbone"]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(_HOMES))

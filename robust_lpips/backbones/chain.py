@@ -1,0 +1,80 @@
+"""A backbone as a chain of named layers, the features of which are tapped by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from torch import Tensor, nn
+
+# More than any of the supported networks needs; a bound for the search only.
+_LARGEST_MINIMUM = 512
+
+
+class Chain(nn.Module):
+    """Layers applied in turn; the outputs of the tapped ones are the features.
+
+    Shapes: (N, 3, H, W) to a tuple of (N, C_l, H_l, W_l), one entry a tap, in order.
+
+    Args:
+        layers: (name, layer) in the order of application.
+        taps: name of a layer to its number of channels, in the same order.
+
+    Attributes:
+        taps: as given.
+        min_size: the smallest H and W that every layer can take, in pixels.
+    """
+
+    def __init__(self, layers: Iterable[tuple[str, nn.Module]], taps: Mapping[str, int]) -> None:
+        super().__init__()
+        for name, layer in layers:
+            self.add_module(name, layer)
+        self.taps = dict(taps)
+        self.min_size = _smallest_input(list(self.children()))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        features = []
+        for name, layer in self.named_children():
+            x = layer(x)
+            if name in self.taps:
+                features.append(x)
+        return tuple(features)
+
+
+def output_size(layer: nn.Module, n: int) -> int:
+    """Side of the output of ``layer`` for an input of side ``n``; 0 or less: too small."""
+    if isinstance(layer, nn.Sequential):
+        for part in layer:
+            n = output_size(part, n)
+        return n
+    if n < 1:
+        return 0
+    if isinstance(layer, nn.Conv2d):
+        return (n + 2 * layer.padding[0] - layer.kernel_size[0]) // layer.stride[0] + 1
+    if isinstance(layer, nn.MaxPool2d):
+        return (n + 2 * layer.padding - layer.kernel_size) // layer.stride + 1
+    if hasattr(layer, "output_size"):
+        return layer.output_size(n)
+    return n  # acts on each pixel
+
+
+def _smallest_input(layers: list[nn.Module]) -> int:
+    chain = nn.Sequential(*layers)
+    for n in range(1, _LARGEST_MINIMUM):
+        if output_size(chain, n) >= 1:
+            return n
+    raise ValueError(f"no input of less than {_LARGEST_MINIMUM} pixels passes these layers")
+
+
+def convolution(
+    in_channels: int,
+    out_channels: int,
+    size: int,
+    *,
+    stride: int = 1,
+    padding: int,
+    full: bool,
+) -> nn.Conv2d:
+    """A convolution with its usual zero padding, or size-1 where ``full`` (F-Conv)."""
+    return nn.Conv2d(
+        in_channels, out_channels, size, stride=stride, padding=size - 1 if full else padding
+    )

@@ -1,0 +1,113 @@
+"""What a backbone is built from: one frozen dataclass covers every row of every table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Literal, get_args
+
+Architecture = Literal["alexnet", "vgg16"]
+AntiAlias = Literal["none", "blurpool", "adaptive"]
+BlurPlacement = Literal["original", "feature_after_blur", "blur_before_activation"]
+Skip = Literal["none", "strided", "blurpool"]
+
+ARCHITECTURES: tuple[str, ...] = get_args(Architecture)
+
+# Stride of the first convolution in torchvision's architectures.
+DEFAULT_CONV1_STRIDE = {"alexnet": 4, "vgg16": 1}
+
+_ALLOWED: dict[str, tuple[object, ...]] = {
+    "arch": ARCHITECTURES,
+    "anti_alias": get_args(AntiAlias),
+    "blur_size": (1, 2, 3, 4, 5, 6, 7),
+    "reflection_pad": (1, 2),
+    "conv1_stride": (None, 1, 2, 4),
+    "blur_placement": get_args(BlurPlacement),
+    "full_conv": (False, True),
+    "skip": get_args(Skip),
+}
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """A backbone and its options against aliasing (Ghildyal and Liu, ECCV 2022, Sec. 3).
+
+    Attributes:
+        arch: torchvision's architecture: ``"alexnet"`` or ``"vgg16"``.
+        anti_alias: low-pass filter before subsampling. ``"none"``; ``"blurpool"``, a fixed
+            binomial filter (Zhang, ICML 2019); ``"adaptive"``, a content-aware filter
+            (Zou et al., BMVC 2020).
+        blur_size: side k of the low-pass filter, 1 to 7.
+        reflection_pad: reflection padding of the filter: 1 for (k-1)/2 a side, which keeps
+            the size, 2 for k-1 a side, which the released shift-tolerant networks use.
+        conv1_stride: stride of the first convolution, 1, 2 or 4; ``None`` keeps the
+            architecture's own.
+        blur_placement: where the blur that follows conv-1 stands. ``"original"``: after the
+            ReLU, the feature tapped before it; ``"feature_after_blur"``: after the ReLU, the
+            feature tapped after it; ``"blur_before_activation"``: between convolution and ReLU.
+        full_conv: zero-pad every convolution by k-1, so that every pixel meets every weight
+            (F-Conv: Kayhan and van Gemert, CVPR 2020).
+        skip: skip connections over each stage.
+
+    Raises:
+        ValueError: for a value outside the sets above, and for an option that could have no
+            effect or no meaning together with the others.
+
+    Example:
+        >>> BackboneConfig(anti_alias="blurpool", conv1_stride=2).blurs_conv1
+        True
+    """
+
+    arch: Architecture = "alexnet"
+    anti_alias: AntiAlias = "none"
+    blur_size: int = 3
+    reflection_pad: int = 1
+    conv1_stride: int | None = None
+    blur_placement: BlurPlacement = "original"
+    full_conv: bool = False
+    skip: Skip = "none"
+
+    def __post_init__(self) -> None:
+        for name, allowed in _ALLOWED.items():
+            value = getattr(self, name)
+            # 1 == True in Python: compare types as well, so that blur_size=True is refused.
+            if not any(value == a and type(value) is type(a) for a in allowed):
+                options = ", ".join(repr(a) for a in allowed)
+                raise ValueError(f"{name} must be one of {options}; got {value!r}")
+        self._check_combination()
+
+    @property
+    def stride1(self) -> int:
+        """Stride of the first convolution, the architecture's own resolved."""
+        return self.conv1_stride or DEFAULT_CONV1_STRIDE[self.arch]
+
+    @property
+    def blurs_conv1(self) -> bool:
+        """Whether a blur of stride 2 follows the first convolution."""
+        own_stride = DEFAULT_CONV1_STRIDE[self.arch]
+        return self.anti_alias != "none" and self.stride1 < own_stride
+
+    def _check_combination(self) -> None:
+        if self.anti_alias == "none":
+            defaults = {field.name: field.default for field in fields(self)}
+            for name in ("blur_size", "reflection_pad", "blur_placement"):
+                if getattr(self, name) != defaults[name]:
+                    raise ValueError(
+                        f"{name}={getattr(self, name)!r} needs a blur: "
+                        "set anti_alias to 'blurpool' or 'adaptive'"
+                    )
+        if self.anti_alias == "adaptive" and self.blur_size == 1:
+            raise ValueError(
+                "blur_size=1 leaves nothing to adapt: anti_alias='adaptive' needs 2..7"
+            )
+        if self.blur_placement != "original" and not self.blurs_conv1:
+            raise ValueError(
+                f"blur_placement={self.blur_placement!r} moves the blur that follows conv-1, but "
+                f"{self.arch} has none at conv1_stride={self.stride1}"
+            )
+        if self.arch == "vgg16" and self.stride1 != 1:
+            raise ValueError(
+                f"conv1_stride={self.conv1_stride!r}: the first convolution of vgg16 has stride 1 "
+                "already; leave it None"
+            )
+        if self.skip != "none":
+            raise ValueError(f"skip={self.skip!r} is not available for {self.arch}")

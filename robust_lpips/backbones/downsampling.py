@@ -1,0 +1,142 @@
+"""Low-pass filters that stand before subsampling: fixed (BlurPool) and content-aware."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from robust_lpips.backbones.config import BackboneConfig
+
+
+def reflection_padding(size: int, reflection_pad: int) -> tuple[int, int]:
+    """Pixels of reflection before and after each axis, for a filter of side ``size``.
+
+    ``reflection_pad=1`` pads size-1 pixels in all, the odd one after; ``reflection_pad=2`` pads
+    size-1 on each side.
+    """
+    total = size - 1
+    if reflection_pad == 1:
+        return total // 2, total - total // 2
+    return total, total
+
+
+class _ReflectedFilter(nn.Module):
+    """The part that both filters share: reflection padding and the size that results."""
+
+    def __init__(self, size: int, stride: int, reflection_pad: int) -> None:
+        super().__init__()
+        self.size = size
+        self.stride = stride
+        self.before, self.after = reflection_padding(size, reflection_pad)
+
+    def pad(self, x: Tensor) -> Tensor:
+        if self.after == 0:
+            return x
+        return F.pad(x, (self.before, self.after, self.before, self.after), mode="reflect")
+
+    def output_size(self, n: int) -> int:
+        """Side of the output for an input of side ``n``; 0 where ``n`` is too small to reflect."""
+        if n <= self.after:
+            return 0
+        return (n + self.before + self.after - self.size) // self.stride + 1
+
+    def extra_repr(self) -> str:
+        return f"size={self.size}, stride={self.stride}, pad=({self.before}, {self.after})"
+
+
+class BlurPool(_ReflectedFilter):
+    """Blur every channel with a binomial filter, then subsample (Zhang, ICML 2019).
+
+    Shapes: (N, C, H, W) to (N, C, H', W'), where H' = ceil(H / stride) for
+    ``reflection_pad=1``.
+
+    Args:
+        channels: C.
+        size: side of the filter, 1 to 7; 1 subsamples without a blur.
+        stride: subsampling factor.
+        reflection_pad: 1 or 2, as in :func:`reflection_padding`.
+    """
+
+    def __init__(
+        self, channels: int, size: int = 3, stride: int = 2, reflection_pad: int = 1
+    ) -> None:
+        super().__init__(size, stride, reflection_pad)
+        self.channels = channels
+        # Fixed by its size, so not part of the state dict.
+        self.register_buffer("kernel", binomial_kernel(size).repeat(channels, 1, 1, 1), False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.pad(x)
+        if self.size == 1:
+            return x[:, :, :: self.stride, :: self.stride]
+        return F.conv2d(x, self.kernel, stride=self.stride, groups=self.channels)
+
+
+def binomial_kernel(size: int) -> Tensor:
+    """The (size, size) binomial low-pass filter, summing to one."""
+    row = torch.ones(1, dtype=torch.float64)
+    for _ in range(size - 1):
+        row = F.pad(row, (1, 0)) + F.pad(row, (0, 1))
+    kernel = torch.outer(row, row)
+    return (kernel / kernel.sum()).to(torch.get_default_dtype())
+
+
+class AdaptiveBlurPool(_ReflectedFilter):
+    """Blur with filters predicted at every position, then subsample (Zou et al., BMVC 2020).
+
+    The channels fall into ``groups`` runs of neighbours. A convolution with batch normalisation
+    predicts one filter for each position and group, and a softmax over its size * size weights
+    makes it a low-pass filter: positive, summing to one. Filters are predicted only at the
+    positions that subsampling keeps.
+
+    Shapes: (N, C, H, W) to (N, C, H', W'), the sizes as :class:`BlurPool`.
+
+    Args:
+        channels: C, a multiple of ``groups``.
+        size: side of the filter, 2 to 7.
+        stride: subsampling factor.
+        reflection_pad: 1 or 2, as in :func:`reflection_padding`.
+        groups: how many filters a position has.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        size: int = 3,
+        stride: int = 2,
+        reflection_pad: int = 1,
+        groups: int = 2,
+    ) -> None:
+        super().__init__(size, stride, reflection_pad)
+        self.groups = groups
+        self.conv = nn.Conv2d(channels, groups * size**2, size, stride=stride, bias=False)
+        self.norm = nn.BatchNorm2d(groups * size**2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.pad(x)
+        logits = self.norm(self.conv(x))
+        weights = logits.unflatten(1, (self.groups, 1, self.size**2)).softmax(dim=3)
+        height, width = weights.shape[-2:]
+        grouped = x.unflatten(1, (self.groups, -1))
+        out = torch.zeros((), dtype=x.dtype, device=x.device)
+        # One multiply-add for each filter position: an unfolded copy of x would be size**2 as big.
+        for index in range(self.size**2):
+            top, left = divmod(index, self.size)
+            rows = slice(top, top + self.stride * (height - 1) + 1, self.stride)
+            columns = slice(left, left + self.stride * (width - 1) + 1, self.stride)
+            out = out + grouped[..., rows, columns] * weights[:, :, :, index]
+        return out.flatten(1, 2)
+
+
+def blur(config: BackboneConfig, channels: int) -> nn.Module:
+    """The low-pass filter of stride 2 that ``config`` asks for."""
+    layer = {"blurpool": BlurPool, "adaptive": AdaptiveBlurPool}[config.anti_alias]
+    return layer(channels, size=config.blur_size, stride=2, reflection_pad=config.reflection_pad)
+
+
+def max_pool(config: BackboneConfig, channels: int, size: int) -> nn.Module:
+    """Max-pooling of stride 2, or at stride 1 and then blurred (Zhang, ICML 2019, Sec. 3)."""
+    if config.anti_alias == "none":
+        return nn.MaxPool2d(size, stride=2)
+    return nn.Sequential(nn.MaxPool2d(size, stride=1), blur(config, channels))

@@ -1,0 +1,258 @@
+"""RobustLPIPS: the distance between two images, from the features of a backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, overload
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from robust_lpips import inputs
+from robust_lpips import weights as released
+from robust_lpips.backbones import BackboneConfig, build_backbone
+
+DEFAULT_NET = "alexnet-shift-tolerant"
+
+# What brings images in [-1, 1] to the statistics of ImageNet (LPIPS v0.1).
+_SHIFT = (-0.030, -0.088, -0.188)
+_SCALE = (0.458, 0.448, 0.450)
+
+
+class RobustLPIPS(nn.Module):
+    """Perceptual distance between images, learnt, and tolerant of small shifts.
+
+    LPIPS (Zhang et al., CVPR 2018) over a backbone that is protected against aliasing
+    (Ghildyal and Liu, ECCV 2022). Features of both images are divided by their norm over
+    channels; their squared differences are weighted per channel, averaged over positions and
+    summed over layers.
+
+    The metric has no training mode: it stays in evaluation mode inside a module whose ``train()``
+    is called, and its parameters do not require gradients, so that it can serve as a loss as it
+    is. Gradients with respect to the images are finite, for identical images too.
+
+    Args:
+        net: a name of :func:`robust_lpips.weights.names` (``"alexnet-shift-tolerant"``,
+            ``"vgg16-shift-tolerant"``, ``"alexnet"``, ...) or a :class:`BackboneConfig`. May be
+            left out: it is the released shift-tolerant AlexNet, or what ``weights`` was saved as.
+        weights: ``"released"`` for those that belong to the name; another such name; the path of
+            a checkpoint, of ours or in the layout of the released ones; or ``None`` for random
+            weights.
+        linear: weigh channels by the learnt 1x1 layers (True) or sum them unweighted, which
+            gives twice the cosine distance (False). Default: True with weights, False with
+            ``weights=None``.
+        validate: check the values of images, which costs a pass over them (and, on a GPU, a
+            synchronisation). Shapes are checked always.
+
+    Attributes:
+        config: the :class:`BackboneConfig`.
+        backbone: the feature extractor.
+        lin: the 1x1 weights, a (C_l,) parameter a layer; empty with ``linear=False``.
+
+    Raises:
+        ValueError: unknown name, or a :class:`BackboneConfig` without weights.
+        FileNotFoundError: weights that cannot be found; the message says where they were sought.
+
+    Example:
+        >>> metric = RobustLPIPS()
+        >>> black, white = torch.full((1, 3, 64, 64), -1.0), torch.full((1, 3, 64, 64), 1.0)
+        >>> metric(black, white).shape
+        torch.Size([1])
+    """
+
+    def __init__(
+        self,
+        net: str | BackboneConfig | None = None,
+        weights: str | Path | None = "released",
+        *,
+        linear: bool | None = None,
+        validate: bool = True,
+    ) -> None:
+        super().__init__()
+        checkpoint = released.resolve(net, weights, default=DEFAULT_NET)
+        self.config = checkpoint.config
+        self.linear = checkpoint.has_linear if linear is None else linear
+        self.validate = validate
+        self.backbone = build_backbone(self.config)
+        channels = self.backbone.taps.values() if self.linear else ()
+        # Equal weights: untrained, the ranking is that of the unweighted distance.
+        self.lin = nn.ParameterList(torch.full((c,), 1.0 / c) for c in channels)
+        self.register_buffer("shift", torch.tensor(_SHIFT).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("scale", torch.tensor(_SCALE).view(1, 3, 1, 1), persistent=False)
+        checkpoint.load_into(self)
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> RobustLPIPS:
+        """Do nothing but keep evaluation mode; fitting switches ``backbone`` itself."""
+        return super().train(False)
+
+    @overload
+    def forward(
+        self,
+        img0: Tensor,
+        img1: Tensor,
+        *,
+        normalize: bool = ...,
+        spatial: bool = ...,
+        per_layer: Literal[False] = ...,
+        validate: bool | None = ...,
+    ) -> Tensor: ...
+
+    @overload
+    def forward(
+        self,
+        img0: Tensor,
+        img1: Tensor,
+        *,
+        normalize: bool = ...,
+        spatial: bool = ...,
+        per_layer: Literal[True],
+        validate: bool | None = ...,
+    ) -> tuple[Tensor, Tensor]: ...
+
+    def forward(
+        self,
+        img0: Tensor,
+        img1: Tensor,
+        *,
+        normalize: bool = False,
+        spatial: bool = False,
+        per_layer: bool = False,
+        validate: bool | None = None,
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Distance of each pair of images; smaller is more alike.
+
+        Args:
+            img0: (N, 3, H, W) or (3, H, W). Floating in [-1, 1], in [0, 1] with
+                ``normalize=True``, or ``uint8`` in 0..255.
+            img1: the same shape.
+            normalize: floating images are in [0, 1].
+            spatial: return the map of distances instead of its mean.
+            per_layer: return what each layer adds, too.
+            validate: overrides the metric's own setting for this call.
+
+        Returns:
+            (N,) distances; with ``spatial`` (N, 1, H, W), every layer resized bilinearly. With
+            ``per_layer`` a pair of that and the layers' shares, (N, L), or (N, L, H, W) with
+            ``spatial``, which sum to it.
+
+        Raises:
+            ValueError: for images of other shapes, types, ranges or devices than above, for
+                images too small for the backbone, and for NaN.
+        """
+        images = [
+            inputs.as_batch(name, image, self.backbone.min_size)
+            for name, image in (("img0", img0), ("img1", img1))
+        ]
+        inputs.check_same_shape(img0=images[0], img1=images[1])
+        self._check_devices(images)
+        if self.validate if validate is None else validate:
+            self._check_values(images, normalize)
+        features = [self._extract(image, normalize) for image in images]
+        layers = self._layers(*features, size=images[0].shape[-2:] if spatial else None)
+        total = layers.sum(dim=1, keepdim=spatial)
+        return (total, layers) if per_layer else total
+
+    def features(self, images: Tensor, *, normalize: bool = False) -> tuple[Tensor, ...]:
+        """Features of each tap, for :meth:`distance`: compute once what is compared often.
+
+        Args:
+            images: (N, 3, H, W) or (3, H, W), as :meth:`forward` takes them; values are not
+                checked.
+            normalize: floating images are in [0, 1].
+
+        Returns:
+            One (N, C_l, H_l, W_l) tensor a tap.
+        """
+        images = inputs.as_batch("images", images, self.backbone.min_size)
+        return self._extract(images, normalize)
+
+    def distance(
+        self,
+        features0: Sequence[Tensor],
+        features1: Sequence[Tensor],
+        *,
+        dropout: float = 0.0,
+    ) -> Tensor:
+        """Distance (N,) between two results of :meth:`features`.
+
+        ``dropout`` is the share of squared differences that is left out at random, for training
+        (0.5 in Zhang et al., CVPR 2018).
+        """
+        return self._layers(features0, features1, size=None, dropout=dropout).sum(dim=1)
+
+    def extra_repr(self) -> str:
+        return f"{self.config}, linear={self.linear}"
+
+    def _check_devices(self, images: list[Tensor]) -> None:
+        for name, image in zip(("img0", "img1"), images, strict=True):
+            inputs.check_device(name, image, self.shift.device)
+
+    def _check_values(self, images: list[Tensor], normalize: bool) -> None:
+        if not inputs.value_checks_possible():
+            return
+        low = 0.0 if normalize else -1.0
+        floating = [
+            inputs.value_range(name, image, low, 1.0)[0]
+            for name, image in zip(("img0", "img1"), images, strict=True)
+            if image.is_floating_point()
+        ]
+        if floating and not normalize:
+            # The caller's line is behind this method, forward and two frames of nn.Module.
+            inputs.warn_if_unit_range(min(floating), stacklevel=6)
+
+    def _extract(self, images: Tensor, normalize: bool) -> tuple[Tensor, ...]:
+        dtype = self.shift.dtype
+        if images.dtype == torch.uint8:
+            images = images.to(dtype) / 127.5 - 1.0
+        elif normalize:
+            images = 2.0 * images.to(dtype) - 1.0
+        return self.backbone((images.to(dtype) - self.shift) / self.scale)
+
+    def _layers(
+        self,
+        features0: Sequence[Tensor],
+        features1: Sequence[Tensor],
+        *,
+        size: tuple[int, int] | None,
+        dropout: float = 0.0,
+    ) -> Tensor:
+        """What each layer adds: (N, L), or (N, L, *size) where a size is given."""
+        layers = []
+        weights = list(self.lin) or [None] * len(features0)
+        # Under autocast the weighing would be in half precision; features are raised from it.
+        with torch.autocast(self.shift.device.type, enabled=False):
+            for f0, f1, weight in zip(features0, features1, weights, strict=True):
+                difference = (unit_norm(f0) - unit_norm(f1)).square()
+                difference = F.dropout(difference, dropout, training=dropout > 0.0)
+                value = _weighted_sum(difference, weight)
+                if size is None:
+                    layers.append(value.mean(dim=(2, 3)))
+                else:
+                    layers.append(F.interpolate(value, size, mode="bilinear", align_corners=False))
+        return torch.cat(layers, dim=1)
+
+
+def _weighted_sum(difference: Tensor, weight: Tensor | None) -> Tensor:
+    """(N, C, H, W) to (N, 1, H, W): a sum over channels, weighted where there are weights."""
+    if weight is None:
+        return difference.sum(dim=1, keepdim=True)
+    return F.conv2d(difference, weight.to(difference.dtype).view(1, -1, 1, 1))
+
+
+def unit_norm(features: Tensor) -> Tensor:
+    """Features divided by their Euclidean norm over channels (Zhang et al., CVPR 2018, Sec. 3).
+
+    Shapes: (N, C, H, W) to the same. Half precision is raised to float32, in which the sum of
+    squares cannot overflow. Where all channels are 0 the result is 0, and gradients are finite.
+    """
+    # Gradients of half precision go back through float16, which ends at 65504.
+    eps = 1e-4 if features.dtype == torch.float16 else 1e-10
+    if features.dtype in (torch.float16, torch.bfloat16):
+        features = features.float()
+    squares = features.square().sum(dim=1, keepdim=True)
+    # The square root has no finite slope at 0.
+    return features / (squares.clamp_min(eps**2).sqrt() + eps)

@@ -1,0 +1,417 @@
+"""Trained weights: who released them, where they are found, how they are checked and loaded.
+
+A checkpoint is looked for in the installed package that ships it, then in the user's cache, then
+at the address that releases it (and then kept in the cache). A file is used only if its digest is
+the one on record, so that a wrong or damaged file cannot become a wrong number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from robust_lpips._cache import cache_dir
+from robust_lpips._files import atomic_path
+from robust_lpips.backbones import BackboneConfig, torchvision_keys
+
+if TYPE_CHECKING:
+    from robust_lpips.metric import RobustLPIPS
+
+# Marks our own checkpoints; raised when older ones can no longer be read.
+FORMAT = "robust-lpips/1"
+
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Digest:
+    """How a released file is recognised: ``sha256``, or ``git`` for the blob id git gives it."""
+
+    kind: str
+    value: str
+
+    def matches(self, path: Path) -> bool:
+        content = path.read_bytes()
+        if self.kind == "git":
+            header = b"blob %d\0" % len(content)
+            return hashlib.sha1(header + content).hexdigest() == self.value
+        return hashlib.sha256(content).hexdigest() == self.value
+
+
+@dataclass(frozen=True)
+class ReleasedFile:
+    """One file of weights, as its authors release it.
+
+    Attributes:
+        name: file name in the cache.
+        digest: what its bytes must hash to.
+        package: PyPI name and import name of a package that ships it, and the path inside.
+        url: address that releases it.
+    """
+
+    name: str
+    digest: Digest
+    package: tuple[str, str, str] | None = None
+    url: str | None = None
+
+    def find(self) -> Path:
+        """The file on this machine, downloaded if need be.
+
+        Raises:
+            FileNotFoundError: it is nowhere; the message lists what was tried and what helps.
+        """
+        tried: list[str] = []
+        for source in (self._in_package, self._in_cache, self._from_address):
+            path = source(tried)
+            if path is not None:
+                return path
+        help_ = f"pip install {self.package[0]}" if self.package else f"download {self.url}"
+        if self.package is None:
+            help_ += f" to {self._cached()}"
+        raise FileNotFoundError(
+            f"the weights {self.name} were not found. Tried: {'; '.join(tried)}. "
+            f"What helps: {help_}"
+        )
+
+    def _cached(self) -> Path:
+        return cache_dir() / "weights" / self.name
+
+    def _in_package(self, tried: list[str]) -> Path | None:
+        if self.package is None:
+            return None
+        distribution, module, inner = self.package
+        spec = importlib.util.find_spec(module)  # a top-level package is found, not imported
+        if spec is None or not spec.submodule_search_locations:
+            tried.append(f"package {distribution} (not installed)")
+            return None
+        return self._checked(Path(spec.submodule_search_locations[0]) / inner, tried)
+
+    def _in_cache(self, tried: list[str]) -> Path | None:
+        return self._checked(self._cached(), tried)
+
+    def _from_address(self, tried: list[str]) -> Path | None:
+        if self.url is None:
+            return None
+        target = self._cached()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with atomic_path(target) as partial:
+                torch.hub.download_url_to_file(self.url, str(partial))
+                if not self.digest.matches(partial):
+                    raise OSError(f"{self.digest.kind} digest differs from {self.digest.value}")
+        except OSError as error:  # URLError and HTTPError are of this kind
+            tried.append(f"{self.url} ({error})")
+            return None
+        return target
+
+    def _checked(self, path: Path, tried: list[str]) -> Path | None:
+        if not path.is_file():
+            tried.append(f"{path} (no such file)")
+        elif not self.digest.matches(path):
+            tried.append(f"{path} (not the released file: {self.digest.kind} digest differs)")
+        else:
+            return path
+        return None
+
+
+@dataclass(frozen=True)
+class Release:
+    """A trained metric that somebody released.
+
+    Attributes:
+        config: the backbone it belongs to.
+        load: reads it, as a state dict of :class:`RobustLPIPS`.
+        trained: what it was trained on, in a few words.
+        licence: of the weights.
+        source: who released it.
+    """
+
+    config: BackboneConfig
+    load: Callable[[], State]
+    trained: str
+    licence: str
+    source: str
+
+
+def _st_lpips(
+    file: str, blob: str, arch: str, *, tolerant: bool, packaged: bool = False, data: str = "BAPPS"
+) -> Release:
+    """A checkpoint of Ghildyal and Liu (ECCV 2022), from their package or repository."""
+    config = BackboneConfig(arch=arch)
+    if tolerant:
+        first = {"conv1_stride": 1, "blur_placement": "blur_before_activation"}
+        options = first if arch == "alexnet" else {}
+        config = BackboneConfig(arch=arch, anti_alias="blurpool", reflection_pad=2, **options)
+    inner = f"weights/vST0.0/{file}"
+    released = ReleasedFile(
+        file,
+        Digest("git", blob),
+        package=("stlpips-pytorch", "stlpips_pytorch", inner) if packaged else None,
+        url=f"https://raw.githubusercontent.com/abhijay9/ShiftTolerant-LPIPS/9a53cd5/stlpips/{inner}",
+    )
+    return Release(
+        config=config,
+        load=lambda: from_released_layout(_read(released.find()), config, file),
+        trained=f"{data}, people's judgments",
+        licence="BSD-2-Clause",
+        source="abhijay9/ShiftTolerant-LPIPS",
+    )
+
+
+def _lpips(arch: str, lin: str, lin_sha256: str, torchvision_weights: str) -> Release:
+    """LPIPS v0.1 (Zhang et al., CVPR 2018): linear layers on torchvision's ImageNet trunk."""
+    # The authors publish no digest of the linear layers: these are of the files in lpips 0.1.4.
+    linear = ReleasedFile(
+        f"lpips-v0.1-{lin}",
+        Digest("sha256", lin_sha256),
+        package=("lpips", "lpips", f"weights/v0.1/{lin}"),
+    )
+
+    def load() -> State:
+        layers = _linear_layers(_read(linear.find()))
+        return layers | _torchvision_trunk(arch, torchvision_weights)
+
+    return Release(
+        config=BackboneConfig(arch=arch),
+        load=load,
+        trained="ImageNet trunk, 1x1 layers on BAPPS, people's judgments",
+        licence="BSD-2-Clause (1x1 layers), BSD-3-Clause (torchvision)",
+        source="richzhang/PerceptualSimilarity, torchvision",
+    )
+
+
+_RELEASES: dict[str, Release] = {
+    "alexnet-shift-tolerant": _st_lpips(
+        "alex_shift_tolerant.pth",
+        "8eb1cab22934171b3f37304ec2bdd3e932a33460",
+        "alexnet",
+        tolerant=True,
+        packaged=True,
+    ),
+    "vgg16-shift-tolerant": _st_lpips(
+        "vgg_shift_tolerant.pth",
+        "ea846ce76b1592a9971780961a76dcb7465d462a",
+        "vgg16",
+        tolerant=True,
+        packaged=True,
+    ),
+    "alexnet-vanilla": _st_lpips(
+        "alex_vanilla.pth", "e97aa43662f6f2aa1b8cba82e5f9d2edc6226881", "alexnet", tolerant=False
+    ),
+    "vgg16-vanilla": _st_lpips(
+        "vgg_vanilla.pth", "69df5715df7f8fcd29af9aebda68d445c0712c42", "vgg16", tolerant=False
+    ),
+    "vgg16-vanilla-kadid": _st_lpips(
+        "vgg_vanilla_kadid.pth",
+        "a8ad0a25b8c18851640f16176164cc1ecf00c300",
+        "vgg16",
+        tolerant=False,
+        data="KADID-10k",
+    ),
+    "vgg16-shift-tolerant-kadid": _st_lpips(
+        "vgg_shift_tolerant_kadid.pth",
+        "fa88134ecdf31d0a206fcab646f2c8ac0126b7b4",
+        "vgg16",
+        tolerant=True,
+        data="KADID-10k",
+    ),
+    "alexnet": _lpips(
+        "alexnet",
+        "alex.pth",
+        "df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0",
+        "AlexNet_Weights.IMAGENET1K_V1",
+    ),
+    "vgg16": _lpips(
+        "vgg16",
+        "vgg.pth",
+        "a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868",
+        "VGG16_Weights.IMAGENET1K_V1",
+    ),
+}
+
+
+def names() -> tuple[str, ...]:
+    """The names that :class:`RobustLPIPS` takes."""
+    return tuple(_RELEASES)
+
+
+def release(name: str) -> Release:
+    """The released metric of that name.
+
+    Raises:
+        ValueError: unknown name; the message lists the known ones.
+    """
+    if name not in _RELEASES:
+        raise ValueError(f"net must be one of {', '.join(names())}; got {name!r}")
+    return _RELEASES[name]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A configuration and, unless it stays random, the weights that belong to it."""
+
+    config: BackboneConfig
+    state: State | None
+    source: str
+
+    @property
+    def has_linear(self) -> bool:
+        """Whether it brings 1x1 weights."""
+        return self.state is not None and any(key.startswith("lin.") for key in self.state)
+
+    def load_into(self, metric: RobustLPIPS) -> None:
+        """Copy the weights into ``metric``.
+
+        Raises:
+            ValueError: they do not fit it.
+        """
+        if self.state is None:
+            return
+        if metric.linear and not self.has_linear:
+            raise ValueError(f"{self.source} has no 1x1 weights: pass linear=False")
+        wanted = {k: v for k, v in self.state.items() if metric.linear or not k.startswith("lin.")}
+        try:
+            metric.load_state_dict(wanted)
+        except RuntimeError as error:
+            raise ValueError(f"{self.source} does not fit {self.config}: {error}") from error
+
+
+def resolve(
+    net: str | BackboneConfig | None, weights: str | Path | None, *, default: str
+) -> Checkpoint:
+    """What :class:`RobustLPIPS` is to be built from; its docstring says what the arguments mean."""
+    if not isinstance(net, str | BackboneConfig | None):
+        raise TypeError(f"net must be a name or a BackboneConfig; got {type(net).__name__}")
+    config = release(net).config if isinstance(net, str) else net
+    if weights is None:
+        return Checkpoint(config or release(default).config, None, "random weights")
+    if weights == "released":
+        if isinstance(net, BackboneConfig):
+            raise ValueError(
+                "weights: a BackboneConfig has no released weights of its own; pass the path of a "
+                f"checkpoint, one of {', '.join(names())}, or None for random weights"
+            )
+        weights = net or default
+    if isinstance(weights, str) and weights in _RELEASES:
+        found = _RELEASES[weights]
+        _check_config(config, found.config, weights)
+        return Checkpoint(found.config, found.load(), weights)
+    return _from_path(weights, config)
+
+
+def save_checkpoint(metric: RobustLPIPS, path: Path, provenance: Mapping[str, Any]) -> None:
+    """Write ``metric`` to ``path``, atomically, so that ``RobustLPIPS(weights=path)`` reads it.
+
+    Args:
+        metric: what to save.
+        path: target; its folder must exist.
+        provenance: numbers and strings that say how the weights came about.
+    """
+    content = {
+        "format": FORMAT,
+        "config": asdict(metric.config),
+        "state_dict": metric.state_dict(),
+        "provenance": dict(provenance),
+    }
+    with atomic_path(path) as partial:
+        torch.save(content, partial)
+
+
+def from_released_layout(state: Mapping[str, Tensor], config: BackboneConfig, source: str) -> State:
+    """Rename the keys of a checkpoint of ``lpips`` or ``stlpips_pytorch`` to ours.
+
+    Their trunk is ``net.slice<i>.<position>.weight`` and ``.bias``, positions growing with depth;
+    a blur stores its fixed filter as ``.filt``.
+
+    Raises:
+        ValueError: the checkpoint does not have the convolutions or blurs of ``config``.
+    """
+    positions = sorted({int(m[1]) for key in state if (m := _SLICE.match(key)) and m[2] != "filt"})
+    convolutions = list(torchvision_keys(config.arch))
+    sizes = {value.shape[-1] for key, value in state.items() if key.endswith(".filt")}
+    expected = {config.blur_size} if config.anti_alias == "blurpool" else set()
+    if len(positions) != len(convolutions) or sizes != expected:
+        raise ValueError(
+            f"{source} has {len(positions)} convolutions and blurs of size {sorted(sizes)}; "
+            f"{config} has {len(convolutions)} and {sorted(expected)}"
+        )
+    name_at = dict(zip(positions, convolutions, strict=True))
+    renamed = _linear_layers(state)
+    for key, value in state.items():
+        match = _SLICE.match(key)
+        if match and match[2] != "filt":
+            renamed[f"backbone.{name_at[int(match[1])]}.{match[2]}"] = value
+    return renamed
+
+
+_SLICE = re.compile(r"net\.slice\d+\.(\d+)\.(\w+)$")
+_LIN = re.compile(r"lin(\d+)\.model\.\d+\.weight$")
+
+
+def _linear_layers(state: Mapping[str, Tensor]) -> State:
+    found = ((_LIN.match(key), value) for key, value in state.items())
+    return {f"lin.{match[1]}": value.flatten() for match, value in found if match}
+
+
+def _torchvision_trunk(arch: str, weights_name: str) -> State:
+    from torchvision import models
+
+    weights = models.get_weight(weights_name)
+    try:
+        state = weights.get_state_dict(check_hash=True, weights_only=True)
+    except OSError as error:
+        raise FileNotFoundError(
+            f"the ImageNet weights of torchvision's {arch} were not found. Tried: the cache of "
+            f"torch.hub ({torch.hub.get_dir()}); {weights.url} ({error}). "
+            f"What helps: download that address to {torch.hub.get_dir()}/checkpoints"
+        ) from error
+    return {
+        f"backbone.{ours}.{kind}": state[f"{theirs}.{kind}"]
+        for ours, theirs in torchvision_keys(arch).items()
+        for kind in ("weight", "bias")
+    }
+
+
+def _from_path(weights: str | Path, config: BackboneConfig | None) -> Checkpoint:
+    path = Path(weights).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"weights: no such file: {path} (nor a released metric of that name; those are "
+            f"{', '.join(names())})"
+        )
+    content = _read(path)
+    if content.get("format") == FORMAT:
+        saved = BackboneConfig(**content["config"])
+        _check_config(config, saved, str(path))
+        return Checkpoint(saved, content["state_dict"], str(path))
+    if "format" in content or not any(_SLICE.match(key) for key in content):
+        raise ValueError(
+            f"weights: {path} is neither a checkpoint of robust-lpips ({FORMAT}) nor in the "
+            "layout of the released ones"
+        )
+    if config is None:
+        raise ValueError(f"weights: {path} does not say its architecture: pass net as well")
+    return Checkpoint(config, from_released_layout(content, config, str(path)), str(path))
+
+
+def _check_config(asked: BackboneConfig | None, found: BackboneConfig, source: str) -> None:
+    if asked is not None and asked != found:
+        raise ValueError(f"weights: {source} belongs to {found}; net asks for {asked}")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises what zipfile, pickle and it please
+        raise ValueError(f"weights: {path} is damaged or no checkpoint: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"weights: {path} holds a {type(content).__name__}, not a state dict")
+    return content

@@ -1,0 +1,19 @@
+"""How distorted patches are made."""
+
+from robust_lpips.distortions.traditional import (
+    CATEGORIES,
+    TRADITIONAL,
+    Composition,
+    Distortion,
+    apply,
+    random_distortion,
+)
+
+__all__ = [
+    "CATEGORIES",
+    "TRADITIONAL",
+    "Composition",
+    "Distortion",
+    "apply",
+    "random_distortion",
+]

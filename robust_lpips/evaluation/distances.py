@@ -1,0 +1,213 @@
+"""The tidy table of distances: its columns, its checks, its files, and a view of it by triplet."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from robust_lpips._files import atomic_path
+from robust_lpips.evaluation.shifts import FULL, parse_view, view_name
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Columns of one kind of table: what names a row, its distances, and what people said."""
+
+    keys: tuple[str, ...]
+    distances: tuple[str, ...]
+    share: str
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """Every column, in the order in which it is written."""
+        return (*self.keys, *self.distances, self.share)
+
+
+TRIPLETS = Columns(("subset", "sample", "view"), ("d0", "d1"), "judge")
+PAIRS = Columns(("subset", "sample"), ("distance",), "same")
+
+_SUFFIXES = (".csv", ".csv.gz")
+
+
+def few(names: Iterable[object], most: int = 5) -> str:
+    """The first few names, and how many more there are, for an error message."""
+    names = [str(name) for name in names]
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def check_table(table: pd.DataFrame, columns: Columns, name: str = "distances") -> None:
+    """Raise ValueError naming what is wrong unless ``table`` has the columns, each row once.
+
+    Further columns are allowed. Distances have to be finite, shares of people in [0, 1].
+    """
+    missing = [column for column in columns.all if column not in table.columns]
+    if missing:
+        raise ValueError(
+            f"{name} must have the columns {', '.join(columns.all)}; missing: {', '.join(missing)}"
+        )
+    if table.empty:
+        raise ValueError(f"{name} has no rows")
+    keys = list(columns.keys)
+    for column in keys:
+        # Numbers would have lost their leading zeros; missing names would drop out of groups.
+        if not pd.api.types.is_string_dtype(table[column]) or table[column].isna().any():
+            raise ValueError(f"{name}: {column} must be text in every row")
+    for column in (*columns.distances, columns.share):
+        values = table[column].to_numpy(dtype=np.float64)
+        broken = ~np.isfinite(values)
+        if column == columns.share:
+            broken |= (values < 0) | (values > 1)
+        if broken.any():
+            allowed = "in [0, 1]" if column == columns.share else "finite"
+            raise ValueError(
+                f"{name}: {column} must be {allowed}; got {values[broken][0]} at "
+                f"{few(_label(table.loc[broken, keys]))}"
+            )
+    repeated = table.duplicated(keys).to_numpy()
+    if repeated.any():
+        raise ValueError(f"{name} repeats rows: {few(_label(table.loc[repeated, keys]))}")
+
+
+@dataclass(frozen=True)
+class TripletTable:
+    """Triplet distances by view: the same N triplets, in the same order, at every shift.
+
+    Attributes:
+        triplets: ``subset, sample, judge``, a row a triplet, in order of first appearance.
+        full: d0 and d1 (2, N) of the whole patches.
+        shifted: the same at each shift in pixels, ascending; empty or starting with 0.
+    """
+
+    triplets: pd.DataFrame
+    full: np.ndarray
+    shifted: dict[float, np.ndarray]
+
+    @classmethod
+    def from_tidy(cls, table: pd.DataFrame, name: str = "distances") -> TripletTable:
+        """Arrange a tidy table.
+
+        Raises:
+            ValueError: columns, rows or views are missing, rows are repeated, values are out of
+                range, or a sample's ``judge`` is not one number.
+        """
+        check_table(table, TRIPLETS, name)
+        groups = table.groupby(["subset", "sample"], sort=False)
+        row = groups.ngroup().to_numpy()
+        triplets = groups["judge"].first().reset_index()
+        judge = triplets["judge"].to_numpy(dtype=np.float64)
+        unlike = table["judge"].to_numpy(dtype=np.float64) != judge[row]
+        if unlike.any():
+            keys = table.loc[unlike, ["subset", "sample"]].drop_duplicates()
+            raise ValueError(f"{name}: judge differs between views of {few(_label(keys))}")
+        by_view: dict[float | None, np.ndarray] = {}
+        for view, indices in table.groupby("view", sort=False).indices.items():
+            values = table[["d0", "d1"]].to_numpy(dtype=np.float64)[indices]
+            arranged = np.full((2, len(triplets)), np.nan)
+            arranged[:, row[indices]] = values.T
+            missing = np.isnan(arranged[0])
+            if missing.any():
+                keys = triplets.loc[missing, ["subset", "sample"]]
+                raise ValueError(f"{name}: view {view!r} is missing for {few(_label(keys))}")
+            by_view[parse_view(view)] = arranged
+        if None not in by_view:
+            raise ValueError(f"{name} must have the view {FULL!r}")
+        full = by_view.pop(None)
+        if by_view and 0.0 not in by_view:
+            raise ValueError(
+                f"{name} must have the view {view_name(0)!r}, which flips are counted against"
+            )
+        return cls(triplets, full, dict(sorted(by_view.items())))
+
+
+def max_shift_of(distances: pd.DataFrame) -> int:
+    """The largest shift S of a table of triplets; 0 where only ``full`` was measured.
+
+    S decided the windows' size, so it belongs beside every number from such a table. A table
+    from which the largest shifts were removed no longer tells.
+
+    Raises:
+        ValueError: no ``view`` column, an unknown view, or a largest shift between pixels.
+    """
+    if "view" not in distances.columns:
+        raise ValueError("distances must have the column view")
+    shifts = [parse_view(view) for view in distances["view"].unique()]
+    largest = max((shift for shift in shifts if shift is not None), default=0.0)
+    if not largest.is_integer():
+        raise ValueError(f"the largest shift must be a whole number of pixels; got {largest:g}")
+    return int(largest)
+
+
+def write_distances(distances: pd.DataFrame, path: str | Path) -> None:
+    """Write a table of triplets or pairs as ``.csv`` or ``.csv.gz``, whole or not at all.
+
+    :func:`read_distances` gives the same values back, to the bit. The same table gives the same
+    bytes.
+
+    Raises:
+        ValueError: another suffix, or a table that cannot be scored.
+    """
+    path = _checked_path(path)
+    columns = _columns_of(distances)
+    check_table(distances, columns)
+    # As float64, whose shortest decimals are exact for float32 values too.
+    table = distances[list(columns.all)].astype(
+        dict.fromkeys((*columns.distances, columns.share), np.float64)
+    )
+    content = table.to_csv(index=False, lineterminator="\n").encode()
+    if path.suffix == ".gz":
+        # Without the time, a file depends on its content alone.
+        content = gzip.compress(content, mtime=0)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def read_distances(path: str | Path) -> pd.DataFrame:
+    """Read what :func:`write_distances` wrote: names as text, numbers as float64, to the bit.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: another suffix, missing columns or no rows, values that are not finite, shares
+            of people outside [0, 1], or repeated rows; the message names the file.
+    """
+    path = _checked_path(path)
+    # All as text, without NA values: a sample may be called "NA" or "000123". Numbers are left to
+    # Python, because pandas parses the last bit right only in some versions.
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    columns = _columns_of(table, str(path))
+    try:
+        numbers = {
+            column: table[column].to_numpy(dtype=object).astype(np.float64)
+            for column in (*columns.distances, columns.share)
+        }
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    table = table.assign(**numbers)
+    check_table(table, columns, str(path))
+    return table
+
+
+def _columns_of(table: pd.DataFrame, name: str = "distances") -> Columns:
+    columns = PAIRS if "same" in table.columns else TRIPLETS
+    if not set(columns.all) <= set(table.columns):
+        raise ValueError(
+            f"{name} must have the columns {', '.join(TRIPLETS.all)} (triplets) or "
+            f"{', '.join(PAIRS.all)} (pairs); got {', '.join(map(str, table.columns))}"
+        )
+    return columns
+
+
+def _checked_path(path: str | Path) -> Path:
+    path = Path(path)
+    if not path.name.endswith(_SUFFIXES):
+        raise ValueError(f"path must end in {' or '.join(_SUFFIXES)}; got {str(path)!r}")
+    return path
+
+
+def _label(rows: pd.DataFrame) -> list[str]:
+    return ["/".join(map(str, row)) for row in rows.itertuples(index=False)]

@@ -1,0 +1,537 @@
+"""Numbers from distances: 2AFC, rank flips, JND, ceilings and their tables. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+
+from robust_lpips.evaluation.bootstrap import (
+    Cluster,
+    bootstrap_means,
+    bootstrap_weights,
+    cluster_codes,
+    generator,
+    interval,
+    photograph,
+)
+from robust_lpips.evaluation.distances import PAIRS, TripletTable, check_table, few
+
+Vector = Sequence[float] | np.ndarray | torch.Tensor
+
+# The columns by group of Zhang et al., CVPR 2018; "all" is every subset of a table.
+GROUPS = {
+    "distortions": ("traditional", "cnn"),
+    "real": ("superres", "deblur", "color", "frameinterp"),
+}
+
+# Where at least this share of people said the same, they agreed: four of BAPPS's five.
+AGREED = 0.8
+
+_SHARES = ("judge", "same")
+# Shares such as 0.8 come from files, of float32 too.
+_TOLERANCE = 1e-6
+
+
+# --- Numbers from arrays -----------------------------------------------------------------------
+
+
+def two_afc_score(d0: Vector, d1: Vector, judge: Vector) -> float:
+    """Two-alternative forced choice score, the share of people whose choice the metric makes.
+
+    Args:
+        d0: (N,) distances of the reference to p0.
+        d1: (N,) distances of the reference to p1.
+        judge: (N,) share of people, in [0, 1], who found p1 closer.
+
+    Returns:
+        The mean, in [0, 1], of ``judge`` where d1 < d0, ``1 - judge`` where d0 < d1 and 0.5 where
+        they are equal.
+
+    Raises:
+        ValueError: naming the argument that is empty, of another shape, not finite, or out of
+            range.
+
+    Source: Zhang et al., CVPR 2018, section 2.2.
+
+    >>> two_afc_score([0.1, 0.4, 0.2], [0.3, 0.3, 0.2], [0.0, 0.8, 1.0])
+    0.7666666666666666
+    """
+    d0, d1, judge = _vectors(d0=d0, d1=d1, judge=judge)
+    return float(_credit(d0, d1, judge).mean())
+
+
+def rank_flips(d0: Vector, d1: Vector, d0_shifted: Vector, d1_shifted: Vector) -> np.ndarray:
+    """Of which triplets a shift changes which patch is nearer.
+
+    Args:
+        d0: (N,) distances of the reference to p0.
+        d1: (N,) distances of the reference to p1.
+        d0_shifted: (N,) distances of the reference to the shifted p0.
+        d1_shifted: (N,) distances of the reference to the shifted p1.
+
+    Returns:
+        (N,) bool: ``d0 < d1`` differs from ``d0_shifted < d1_shifted``.
+
+    Raises:
+        ValueError: naming the argument that is empty, of another shape, or not finite.
+
+    Source: Ghildyal and Liu, ECCV 2022.
+    """
+    d0, d1, d0_shifted, d1_shifted = _vectors(
+        d0=d0, d1=d1, d0_shifted=d0_shifted, d1_shifted=d1_shifted
+    )
+    return (d0 < d1) != (d0_shifted < d1_shifted)
+
+
+def rank_flip_rate(d0: Vector, d1: Vector, d0_shifted: Vector, d1_shifted: Vector) -> float:
+    """Share of triplets, in [0, 1], of which a shift changes which patch is nearer.
+
+    Arguments, errors and source are those of :func:`rank_flips`.
+
+    >>> rank_flip_rate([1.0, 1.0], [2.0, 2.0], [1.1, 2.1], [1.9, 1.9])
+    0.5
+    """
+    return float(rank_flips(d0, d1, d0_shifted, d1_shifted).mean())
+
+
+def jnd_map(distance: Vector, same: Vector) -> float:
+    """Average precision, in [0, 1], with which small distances find pairs that look the same.
+
+    Pairs are sorted by distance; ``same`` and ``1 - same`` add up to true and false positives.
+    The score is the area under the monotone envelope of precision over recall (all points, as in
+    Pascal VOC from 2010 on). Equal distances enter as one point, so that order among them does
+    not count.
+
+    Args:
+        distance: (N,) distances of the pairs.
+        same: (N,) share of people, in [0, 1], who took the pair for the same image.
+
+    Raises:
+        ValueError: naming the argument that is empty, of another shape, not finite, or out of
+            range; or nobody took any pair for the same.
+
+    Source: Zhang et al., CVPR 2018, section 2.2 (just noticeable differences).
+
+    >>> jnd_map([0.1, 0.2, 0.3], [1, 0, 1])
+    0.8333333333333333
+    """
+    distance, same = _vectors(distance=distance, same=same)
+    if same.sum() == 0:
+        raise ValueError("same has no positives: average precision is not defined")
+    return float(_average_precision(distance, same, np.ones((1, len(same))))[0])
+
+
+class Ceilings(NamedTuple):
+    """2AFC, in [0, 1], that an oracle and one more person reach."""
+
+    oracle: float
+    one_more_person: float
+
+
+def ceilings(judge: Vector) -> Ceilings:
+    """What 2AFC can be reached, from the people's judgments alone.
+
+    An oracle always sides with the majority: mean of max(j, 1 - j). One more person, who chooses
+    p1 with probability j, agrees with mean of j^2 + (1 - j)^2.
+
+    Args:
+        judge: (N,) share of people, in [0, 1], who found p1 closer.
+
+    Raises:
+        ValueError: ``judge`` is empty, not (N,), not finite, or out of range.
+
+    Source: the second is the human row in the tables of Zhang et al., CVPR 2018.
+
+    >>> ceilings([0.5, 1.0])
+    Ceilings(oracle=0.75, one_more_person=0.75)
+    """
+    (judge,) = _vectors(judge=judge)
+    people = judge**2 + (1 - judge) ** 2
+    return Ceilings(float(np.maximum(judge, 1 - judge).mean()), float(people.mean()))
+
+
+# --- Tables from tables ------------------------------------------------------------------------
+
+
+def triplet_outcomes(distances: pd.DataFrame) -> pd.DataFrame:
+    """What each triplet adds to each score; every score is the mean over a subset's rows.
+
+    Args:
+        distances: the table of :func:`~robust_lpips.evaluation.measure`.
+
+    Returns:
+        ``subset, sample, judge``; ``two_afc``, in [0, 1], on the view ``full``; and ``rrf_n``, 1
+        where the rank at shift n differs from that at shift 0, for every shift above 0.
+
+    Raises:
+        ValueError: columns, views or rows that are missing, repeated, or out of range.
+    """
+    return _outcomes(TripletTable.from_tidy(distances))
+
+
+def summarize(
+    distances: pd.DataFrame,
+    n_boot: int = 1000,
+    seed: int = 0,
+    cluster: Cluster = photograph,
+) -> pd.DataFrame:
+    """2AFC and r_rf of each subset, and their means over subsets, with 95 % intervals.
+
+    2AFC is scored on the view ``full``, r_rf(n) is the share of triplets that rank otherwise at
+    shift n than at shift 0. The largest shift decides how the patches are cropped: state it beside
+    the numbers (:func:`~robust_lpips.evaluation.max_shift_of`).
+
+    Intervals are bootstrap percentiles. Clusters are drawn with replacement within each subset,
+    on their own, and the mean's interval is that of the mean over subsets.
+
+    Args:
+        distances: the table of :func:`~robust_lpips.evaluation.measure`.
+        n_boot: how many resamples; 0: no intervals (NaN).
+        seed: of the resamples. A subset's interval does not depend on the other subsets.
+        cluster: names a sample's cluster, which is drawn as a whole; None: each its own. The
+            default takes the patches of one photograph of the sample set together, and each
+            sample of BAPPS by itself.
+
+    Returns:
+        A row a subset, in order of appearance, and a last row ``mean``: ``subset, n, two_afc,
+        two_afc_low, two_afc_high``, and ``rrf_n, rrf_n_low, rrf_n_high`` for every shift n, all in
+        percent. Bounds are NaN where a subset has a single cluster.
+
+    Raises:
+        ValueError: columns, views or rows that are missing, repeated, or out of range.
+
+    Source: Zhang et al., CVPR 2018 (2AFC); Ghildyal and Liu, ECCV 2022 (r_rf).
+    """
+    outcomes = triplet_outcomes(distances)
+    subsets = list(outcomes["subset"].unique())
+    groups = [(subset, [subset]) for subset in subsets] + [("mean", subsets)]
+    return _group_rows(outcomes, "subset", groups, n_boot, seed, cluster)
+
+
+def group_scores(
+    distances: pd.DataFrame,
+    n_boot: int = 1000,
+    seed: int = 0,
+    cluster: Cluster = photograph,
+) -> pd.DataFrame:
+    """2AFC and r_rf by group of BAPPS: distortions, real algorithms and all, with intervals.
+
+    Args and errors are those of :func:`summarize`.
+
+    Returns:
+        Rows ``distortions`` (traditional, cnn), ``real`` (superres, deblur, color, frameinterp)
+        and ``all`` (every subset of the table), without groups of which there is nothing:
+        ``group, subsets, n``, and the columns of :func:`summarize`, means over ``subsets``, which
+        names those that the table has.
+    """
+    outcomes = triplet_outcomes(distances)
+    present = list(outcomes["subset"].unique())
+    groups = [(group, [s for s in present if s in members]) for group, members in GROUPS.items()]
+    groups = [(group, members) for group, members in groups if members] + [("all", present)]
+    rows = _group_rows(outcomes, "group", groups, n_boot, seed, cluster)
+    rows.insert(1, "subsets", [", ".join(members) for _, members in groups])
+    return rows
+
+
+def paired_difference(
+    a: pd.DataFrame,
+    b: pd.DataFrame,
+    n_boot: int = 1000,
+    seed: int = 0,
+    cluster: Cluster = photograph,
+) -> pd.DataFrame:
+    """How two metrics differ on the same samples, with 95 % intervals of the difference.
+
+    Both are resampled together, so that what makes a sample hard for both cancels.
+
+    Args:
+        a: the table of :func:`~robust_lpips.evaluation.measure` of one metric.
+        b: that of the other, on the same samples and shifts.
+        n_boot: how many resamples; 0: no intervals (NaN).
+        seed: of the resamples.
+        cluster: names a sample's cluster, see :func:`summarize`.
+
+    Returns:
+        Rows ``two_afc`` and ``rrf_n`` for every shift n: ``quantity, a, b`` (means over subsets,
+        in percent), ``difference`` (a - b), ``low, high``, in percentage points.
+
+    Raises:
+        ValueError: a table that cannot be scored, samples that only one of them has, judgments or
+            shifts that differ.
+    """
+    table_a, table_b = TripletTable.from_tidy(a, "a"), TripletTable.from_tidy(b, "b")
+    if list(table_a.shifted) != list(table_b.shifted):
+        shifts = [", ".join(f"{n:g}" for n in t.shifted) or "none" for t in (table_a, table_b)]
+        raise ValueError(f"a and b must have the same shifts; a has {shifts[0]}, b {shifts[1]}")
+    keys = ["subset", "sample"]
+    outcomes_a, outcomes_b = (_outcomes(table).set_index(keys) for table in (table_a, table_b))
+    for name, here, there in (("b", outcomes_a, outcomes_b), ("a", outcomes_b, outcomes_a)):
+        missing = here.index.difference(there.index, sort=False)
+        if len(missing):
+            raise ValueError(f"{name} lacks samples: {few('/'.join(key) for key in missing)}")
+    outcomes_b = outcomes_b.loc[outcomes_a.index]
+    unlike = (outcomes_a["judge"] - outcomes_b["judge"]).abs() > _TOLERANCE
+    if unlike.any():
+        unlike = outcomes_a.index[unlike]
+        raise ValueError(f"a and b differ in judge: {few('/'.join(key) for key in unlike)}")
+    names = _quantities(outcomes_a)
+    differences = (outcomes_a[names] - outcomes_b[names]).reset_index()
+    replicates = _replicates(differences, names, n_boot, seed, cluster)
+    low, high = interval(100 * np.mean(list(replicates.values()), axis=0))
+    scores = [
+        100 * outcomes.groupby("subset")[names].mean().mean()
+        for outcomes in (outcomes_a, outcomes_b)
+    ]
+    return pd.DataFrame(
+        {
+            "quantity": names,
+            "a": scores[0].to_numpy(),
+            "b": scores[1].to_numpy(),
+            "difference": (scores[0] - scores[1]).to_numpy(),
+            "low": low,
+            "high": high,
+        }
+    )
+
+
+def ceilings_table(distances: pd.DataFrame) -> pd.DataFrame:
+    """What 2AFC can be reached on each subset, and the means over subsets: see :func:`ceilings`.
+
+    Args:
+        distances: the table of :func:`~robust_lpips.evaluation.measure`; only judgments are used.
+
+    Returns:
+        A row a subset and a last row ``mean``: ``subset, n, oracle, one_more_person``, in percent.
+
+    Raises:
+        ValueError: columns, views or rows that are missing, repeated, or out of range.
+    """
+    triplets = TripletTable.from_tidy(distances).triplets
+    rows = pd.DataFrame(
+        {"subset": subset, "n": len(judge)}
+        | {name: 100 * value for name, value in ceilings(judge)._asdict().items()}
+        for subset, judge in triplets.groupby("subset", sort=False)["judge"]
+    )
+    return _with_mean(rows, counts=["n"])
+
+
+def flip_details(distances: pd.DataFrame) -> pd.DataFrame:
+    """What the flips are: how many, whether they do good, and whether people agreed there.
+
+    Args:
+        distances: the table of :func:`~robust_lpips.evaluation.measure`, with shifts.
+
+    Returns:
+        A row a shift (0 too) of each subset and of a last ``mean`` over subsets; ``n`` and
+        ``flips`` are sums there. Columns ``subset, shift, n, flips``, and in percent:
+
+        - ``rrf``: share of triplets that rank otherwise than at shift 0;
+        - ``two_afc``: 2AFC at that shift;
+        - ``better``, ``worse``: share of the flips that turned to the side of more people, and of
+          fewer. The rest are triplets on which people were split evenly;
+        - ``rrf_agreed``, ``rrf_split``: r_rf of triplets on which at least 80 % of people said
+          the same (``max(judge, 1 - judge) >= 0.8``), and of the others.
+
+        A share of nothing is NaN, and means leave it out.
+
+    Raises:
+        ValueError: columns, views or rows that are missing, repeated, or out of range, or no
+            shifted views.
+    """
+    table = TripletTable.from_tidy(distances)
+    if not table.shifted:
+        raise ValueError("distances must have shifted views")
+    judge = table.triplets["judge"].to_numpy(dtype=np.float64)
+    agreed = np.maximum(judge, 1 - judge) >= AGREED - _TOLERANCE
+    unshifted = table.shifted[0.0]
+    before = _credit(*unshifted, judge)
+    rows = []
+    for shift, shifted in table.shifted.items():
+        flipped = rank_flips(*unshifted, *shifted)
+        after = _credit(*shifted, judge)
+        for subset, index in table.triplets.groupby("subset", sort=False).indices.items():
+            flips = index[flipped[index]]
+            rows.append(
+                {
+                    "subset": subset,
+                    "shift": shift,
+                    "n": len(index),
+                    "flips": len(flips),
+                    "rrf": _percent(flipped[index]),
+                    "two_afc": _percent(after[index]),
+                    "better": _percent(after[flips] > before[flips]),
+                    "worse": _percent(after[flips] < before[flips]),
+                    "rrf_agreed": _percent(flipped[index[agreed[index]]]),
+                    "rrf_split": _percent(flipped[index[~agreed[index]]]),
+                }
+            )
+    rows = pd.DataFrame(rows)
+    order = {subset: i for i, subset in enumerate(table.triplets["subset"].unique())}
+    rows = rows.sort_values("subset", key=lambda subset: subset.map(order), kind="stable")
+    means = [
+        _with_mean(of_shift, counts=["n", "flips"]).tail(1).assign(shift=shift)
+        for shift, of_shift in rows.groupby("shift")
+    ]
+    return pd.concat([rows, *means], ignore_index=True)
+
+
+def jnd_table(
+    distances: pd.DataFrame,
+    n_boot: int = 1000,
+    seed: int = 0,
+    cluster: Cluster = photograph,
+) -> pd.DataFrame:
+    """Average precision of each subset of pairs, and the mean over subsets, with 95 % intervals.
+
+    Args:
+        distances: the table of :func:`~robust_lpips.evaluation.measure` on pairs.
+        n_boot: how many resamples; 0: no intervals (NaN).
+        seed: of the resamples.
+        cluster: names a sample's cluster, see :func:`summarize`.
+
+    Returns:
+        A row a subset and a last row ``mean``: ``subset, n, jnd, jnd_low, jnd_high``, in percent,
+        see :func:`jnd_map`. Resamples without a pair that looks the same are left out.
+
+    Raises:
+        ValueError: columns or rows that are missing, repeated, or out of range, or a subset that
+            has no positives.
+    """
+    check_table(distances, PAIRS)
+    rows, replicates = [], []
+    for subset, pairs in distances.groupby("subset", sort=False):
+        # Draws go to the samples by name, not by their order in the table.
+        pairs = pairs.sort_values("sample", kind="stable")
+        distance, same = (pairs[name].to_numpy(dtype=np.float64) for name in ("distance", "same"))
+        if same.sum() == 0:
+            raise ValueError(f"distances: subset {subset!r} has no positives in same")
+        codes = cluster_codes(list(pairs["sample"]), cluster)
+        weights = bootstrap_weights(codes, n_boot, generator(seed, subset))
+        scores = [_average_precision(distance, same, each) for each in weights]
+        single = codes.max() == 0
+        replicates.append(np.full(n_boot, np.nan) if single else np.concatenate([[], *scores]))
+        rows.append({"subset": subset, "n": len(pairs), "jnd": 100 * jnd_map(distance, same)})
+    table = _with_mean(pd.DataFrame(rows), counts=["n"])
+    replicates.append(np.mean(replicates, axis=0))
+    bounds = [interval(100 * _defined(values)) for values in replicates]
+    low, high = np.array(bounds, dtype=np.float64).T
+    return table.assign(jnd_low=low, jnd_high=high)
+
+
+# --- Inside ------------------------------------------------------------------------------------
+
+
+def _vectors(**arguments: Vector) -> list[np.ndarray]:
+    """The arguments as float64 arrays of one shape (N,), or ValueError naming what is wrong."""
+    arrays = {}
+    for name, values in arguments.items():
+        if isinstance(values, torch.Tensor):
+            values = values.detach().double().cpu().numpy()
+        array = np.asarray(values, dtype=np.float64)
+        if array.ndim != 1 or array.size == 0:
+            raise ValueError(f"{name} must have shape (N,) with N >= 1; got {array.shape}")
+        if not np.isfinite(array).all():
+            raise ValueError(f"{name} must be finite; got {array[~np.isfinite(array)][0]}")
+        if name in _SHARES and (array.min() < 0 or array.max() > 1):
+            raise ValueError(f"{name} must be in [0, 1]; got {array.min():g} .. {array.max():g}")
+        arrays[name] = array
+    if len({array.shape for array in arrays.values()}) > 1:
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+        raise ValueError(f"shapes must be equal; got {shapes}")
+    return list(arrays.values())
+
+
+def _credit(d0: np.ndarray, d1: np.ndarray, judge: np.ndarray) -> np.ndarray:
+    """2AFC of each triplet."""
+    return np.where(d1 < d0, judge, np.where(d0 < d1, 1 - judge, 0.5))
+
+
+def _average_precision(distance: np.ndarray, same: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Average precision (B,) of pairs that count (B, N) times; NaN where nothing is positive."""
+    order = np.argsort(distance, kind="stable")
+    distance, same, weights = distance[order], same[order], weights[:, order]
+    # Equal distances are one point: the curve is read where each run of them ends.
+    last = np.append(distance[1:] != distance[:-1], True)
+    positives = np.cumsum(weights * same, axis=1)[:, last]
+    found = np.cumsum(weights, axis=1)[:, last]
+    with np.errstate(invalid="ignore"):
+        # Nothing found yet: no precision; recall is still 0 there, so it adds nothing.
+        precision = np.nan_to_num(positives / found)
+        recall = positives / positives[:, -1:]
+    envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    return np.sum(np.diff(recall, axis=1, prepend=0.0) * envelope, axis=1)
+
+
+def _outcomes(table: TripletTable) -> pd.DataFrame:
+    judge = table.triplets["judge"].to_numpy(dtype=np.float64)
+    columns = {"two_afc": _credit(*table.full, judge)}
+    for shift, shifted in table.shifted.items():
+        if shift > 0:
+            columns[f"rrf_{shift:g}"] = rank_flips(*table.shifted[0.0], *shifted).astype(float)
+    return table.triplets.assign(**columns)
+
+
+def _quantities(outcomes: pd.DataFrame) -> list[str]:
+    return [name for name in outcomes.columns if name == "two_afc" or name.startswith("rrf_")]
+
+
+def _replicates(
+    outcomes: pd.DataFrame, names: list[str], n_boot: int, seed: int, cluster: Cluster
+) -> dict[str, np.ndarray]:
+    """By subset, (B, Q) means of the resampled outcomes."""
+    return {
+        subset: bootstrap_means(
+            rows[names].to_numpy(),
+            cluster_codes(list(rows["sample"]), cluster),
+            n_boot,
+            generator(seed, subset),
+        )
+        for subset, rows in outcomes.groupby("subset", sort=False)
+    }
+
+
+def _group_rows(
+    outcomes: pd.DataFrame,
+    label: str,
+    groups: list[tuple[str, list[str]]],
+    n_boot: int,
+    seed: int,
+    cluster: Cluster,
+) -> pd.DataFrame:
+    """A row a group of subsets: the means over its subsets, and their intervals, in percent."""
+    names = _quantities(outcomes)
+    by_subset = outcomes.groupby("subset")[names]
+    scores, counts = by_subset.mean(), by_subset.size()
+    replicates = _replicates(outcomes, names, n_boot, seed, cluster)
+    rows = []
+    for group, members in groups:
+        score = 100 * scores.loc[members].mean()
+        low, high = interval(100 * np.mean([replicates[member] for member in members], axis=0))
+        row = {label: group, "n": int(counts[members].sum())}
+        for i, name in enumerate(names):
+            row |= {name: score[name], f"{name}_low": low[i], f"{name}_high": high[i]}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _with_mean(rows: pd.DataFrame, counts: Iterable[str]) -> pd.DataFrame:
+    """The rows and one more, ``mean``: counts added, everything else averaged over subsets."""
+    counts = list(counts)
+    last = rows.drop(columns="subset").mean().to_dict()
+    last |= {name: rows[name].sum() for name in counts}
+    table = pd.concat([rows, pd.DataFrame([{"subset": "mean"} | last])], ignore_index=True)
+    return table.astype(dict.fromkeys(counts, np.int64))
+
+
+def _percent(values: np.ndarray) -> float:
+    return 100 * float(np.mean(values)) if len(values) else float("nan")
+
+
+def _defined(values: np.ndarray) -> np.ndarray:
+    """Without NaN, unless there is nothing else."""
+    kept = values[~np.isnan(values)]
+    return kept if len(kept) else values

@@ -23,7 +23,9 @@ _TORCHVISION_KEYS = {"alexnet": _alexnet.TORCHVISION_KEYS, "vgg16": _vgg.TORCHVI
 
 
 def build_backbone(config: BackboneConfig) -> Chain:
-    """Build the feature extractor that ``config`` describes, randomly initialised.
+    """Build the feature extractor that ``config`` describes.
+
+    Weights are Gaussian (He et al., ICCV 2015), drawn from torch's global generator; biases are 0.
 
     Returns:
         A module from (N, 3, H, W) images, normalised as the ImageNet networks expect, to a tuple

@@ -29,6 +29,7 @@ class Chain(nn.Module):
         for name, layer in layers:
             self.add_module(name, layer)
         self.taps = dict(taps)
+        _initialize(self)
         self.min_size = _smallest_input(list(self.children()))
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -55,6 +56,15 @@ def output_size(layer: nn.Module, n: int) -> int:
     if hasattr(layer, "output_size"):
         return layer.output_size(n)
     return n  # acts on each pixel
+
+
+def _initialize(module: nn.Module) -> None:
+    """Draw every convolution from a Gaussian that keeps the scale through ReLU (He et al., 2015)."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
 
 def _smallest_input(layers: list[nn.Module]) -> int:

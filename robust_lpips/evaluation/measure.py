@@ -47,7 +47,7 @@ def measure(
     batch_size: int = 50,
     device: torch.device | str | None = None,
     num_workers: int = 0,
-    progress: bool = True,
+    progress: bool | Callable[[int], None] = True,
 ) -> pd.DataFrame:
     """Distances of ``metric`` on every view of every item of ``dataset``.
 
@@ -72,7 +72,7 @@ def measure(
         device: where to compute; a metric that is a module is moved there. Default: where the
             metric's parameters are, the CPU if it has none.
         num_workers: processes that load images.
-        progress: show a progress bar.
+        progress: show a progress bar; or a function, told after each batch how many items it had.
 
     Returns:
         For triplets a row a view and item, ``subset, sample, view, d0, d1, judge``, with
@@ -117,9 +117,24 @@ def measure(
         collate_fn=_collate,
         pin_memory=device.type == "cuda",
     )
-    batches = tqdm(loader, desc="measure", unit="batch", disable=not progress)
     with torch.inference_mode(), _evaluation_mode(metric):
-        return _table(_measure_batches(metric, batches, views, device))
+        return _table(_reported(_measure_batches(metric, loader, views, device), loader, progress))
+
+
+def _reported(
+    measured: Iterator[Measured],
+    loader: DataLoader,
+    progress: bool | Callable[[int], None],
+) -> Iterator[Measured]:
+    """Pass batches on, telling the user or the caller of each."""
+    if not callable(progress):
+        yield from tqdm(
+            measured, desc="measure", unit="batch", total=len(loader), disable=not progress
+        )
+        return
+    for kind, batch, distances in measured:
+        yield kind, batch, distances
+        progress(len(batch["sample"]))
 
 
 def _measure_batches(

@@ -1,6 +1,6 @@
 """Training the metric: objectives and the loop."""
 
-from robust_lpips.training.fit import Recipe, fit, initialize
+from robust_lpips.training.fit import Recipe, fit
 from robust_lpips.training.objectives import RankingObjective, TeacherObjective
 
-__all__ = ["RankingObjective", "Recipe", "TeacherObjective", "fit", "initialize"]
+__all__ = ["RankingObjective", "Recipe", "TeacherObjective", "fit"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from robust_lpips.metric import RobustLPIPS
@@ -46,23 +46,6 @@ class Recipe:
         """
         left = (self.epochs - epoch) / (self.decay_epochs + 1)
         return self.learning_rate * min(1.0, left)
-
-
-def initialize(metric: RobustLPIPS, seed: int) -> None:
-    """Draw the weights of every convolution anew: Gaussian, scaled for ReLU (He et al., 2015).
-
-    Biases become 0. What is fixed or normalises (filters, batch normalisation, the 1x1 weights)
-    keeps its starting values. The same seed gives the same weights on every device.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for layer in metric.backbone.modules():
-            if isinstance(layer, nn.Conv2d):
-                fan_in = layer.weight[0].numel()
-                noise = torch.randn(layer.weight.shape, generator=generator)
-                layer.weight.copy_(noise * (2.0 / fan_in) ** 0.5)
-                if layer.bias is not None:
-                    layer.bias.zero_()
 
 
 def fit(

@@ -11,7 +11,7 @@ import hashlib
 import importlib.util
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -403,7 +403,11 @@ def _from_path(weights: str | Path, config: BackboneConfig | None) -> Checkpoint
 
 
 def _check_config(asked: BackboneConfig | None, found: BackboneConfig, source: str) -> None:
-    if asked is not None and asked != found:
+    def resolved(config: BackboneConfig) -> BackboneConfig:
+        # The architecture's own stride may be written out or left to it.
+        return replace(config, conv1_stride=config.stride1)
+
+    if asked is not None and resolved(asked) != resolved(found):
         raise ValueError(f"weights: {source} belongs to {found}; net asks for {asked}")
 
 

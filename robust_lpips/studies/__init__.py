@@ -1,0 +1,1 @@
+"""What each table or figure consists of, and how it is run."""

@@ -38,9 +38,10 @@ def as_batch(name: str, image: Tensor, min_size: int) -> Tensor:
 
 def check_same_shape(**images: Tensor) -> None:
     """Raise ValueError unless all the named images have one shape."""
-    shapes = {name: tuple(image.shape) for name, image in images.items()}
-    if len(set(shapes.values())) > 1:
-        given = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+    first, *others = (image.shape for image in images.values())
+    # Compared, not hashed: while tracing, the sides are tensors.
+    if any(shape != first for shape in others):
+        given = ", ".join(f"{name} {tuple(image.shape)}" for name, image in images.items())
         raise ValueError(f"images must have the same shape; got {given}")
 
 

@@ -229,7 +229,8 @@ class RobustLPIPS(nn.Module):
         with torch.autocast(self.shift.device.type, enabled=False):
             for f0, f1, weight in zip(features0, features1, weights, strict=True):
                 difference = (unit_norm(f0) - unit_norm(f1)).square()
-                difference = F.dropout(difference, dropout, training=dropout > 0.0)
+                if dropout > 0.0:  # asked in Python: a compiler may have made it symbolic
+                    difference = F.dropout(difference, dropout)
                 if weight is not None:
                     difference = difference * weight.view(1, -1, 1, 1)
                 value = difference.sum(dim=1, keepdim=True)

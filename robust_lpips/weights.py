@@ -101,7 +101,6 @@ class ReleasedFile:
         if self.url is None:
             return None
         target = self._cached()
-        target.parent.mkdir(parents=True, exist_ok=True)
         try:
             with atomic_path(target) as partial:
                 torch.hub.download_url_to_file(self.url, str(partial))
@@ -392,7 +391,7 @@ def _from_path(weights: str | Path, config: BackboneConfig | None) -> Checkpoint
         saved = BackboneConfig(**content["config"])
         _check_config(config, saved, str(path))
         return Checkpoint(saved, content["state_dict"], str(path))
-    if "format" in content or not any(_SLICE.match(key) for key in content):
+    if "format" in content or not any(_SLICE.match(str(key)) for key in content):
         raise ValueError(
             f"weights: {path} is neither a checkpoint of robust-lpips ({FORMAT}) nor in the "
             "layout of the released ones"

@@ -59,7 +59,7 @@ def output_size(layer: nn.Module, n: int) -> int:
 
 
 def _initialize(module: nn.Module) -> None:
-    """Draw every convolution from a Gaussian that keeps the scale through ReLU (He et al., 2015)."""
+    """Draw convolutions from the Gaussian that keeps the scale through ReLU (He et al., 2015)."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -16,13 +15,13 @@ from torch import nn
 from torch.utils.data import Dataset, Subset
 from torch.utils.flop_counter import FlopCounterMode
 
-from robust_lpips._files import atomic_path
 from robust_lpips.backbones import BackboneConfig, build_backbone
 from robust_lpips.comparison import load_metric
 from robust_lpips.data import TwoAFCDataset, sample_dataset
 from robust_lpips.data.sample import JUDGE, judge_distances
 from robust_lpips.evaluation import measure, read_distances, write_distances
 from robust_lpips.metric import RobustLPIPS
+from robust_lpips.studies.folder import claim, read_json, write_json
 from robust_lpips.studies.pool import Tick, run_tasks
 from robust_lpips.studies.rows import Row, table_rows
 from robust_lpips.training import Recipe, WithTeacher, fit
@@ -367,8 +366,7 @@ def run(study: Study, rows: Sequence[str] | None, seeds: Iterable[int], jobs: in
         ValueError: unknown rows, or an output folder that holds results of other settings.
     """
     chosen = _chosen(study.rows, rows)
-    study.output.mkdir(parents=True, exist_ok=True)
-    _check_settings(study)
+    claim(study.output, study.settings)
     run_tasks([DataTask(study, split) for split in ("train", "val")], jobs)
     run_tasks([TeacherTask(study)], 1)
     tasks = [RowTask(study, row, seed) for row in chosen for seed in seeds]
@@ -393,36 +391,9 @@ def parameters(config: BackboneConfig) -> int:
     return sum(p.numel() for p in backbone.parameters()) + sum(backbone.taps.values())
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON, whole or not at all."""
-    with atomic_path(path) as partial:
-        partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read what :func:`write_json` wrote."""
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
 def _chosen(rows: Sequence[Row], names: Sequence[str] | None) -> list[Row]:
     known = {row.name: row for row in rows}
     unknown = [name for name in names or () if name not in known]
     if unknown:
         raise ValueError(f"rows must be among {', '.join(known)}; got {', '.join(unknown)}")
     return list(rows) if names is None else [known[name] for name in names]
-
-
-def _check_settings(study: Study) -> None:
-    path = study.output / "settings.json"
-    settings = json.loads(json.dumps(study.settings))
-    if not path.is_file():
-        write_json(path, settings)
-        return
-    found = read_json(path)
-    differing = [name for name in settings if found.get(name) != settings[name]]
-    if differing:
-        name = differing[0]
-        raise ValueError(
-            f"output: {study.output} holds results with {name}={found.get(name)!r}, this run has "
-            f"{settings[name]!r}: choose another folder"
-        )

@@ -80,7 +80,9 @@ def fit(
     if not metric.linear:
         raise ValueError("metric must have 1x1 weights to train: build it with linear=True")
     torch.manual_seed(seed)
-    objective = _objective(recipe.target).to(metric.shift.device)
+    # Distances of a metric in half precision are float32.
+    dtype = torch.promote_types(metric.shift.dtype, torch.float32)
+    objective = _objective(recipe.target).to(metric.shift.device, dtype)
     loader = DataLoader(
         dataset,
         batch_size=recipe.batch_size,

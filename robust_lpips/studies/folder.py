@@ -1,0 +1,46 @@
+"""The folder of a run: its JSON files, and whose results it holds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from robust_lpips.tables import write_text
+
+SETTINGS_FILE = "settings.json"
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write JSON, whole or not at all."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read what :func:`write_json` wrote."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def claim(output: Path, settings: Mapping[str, Any]) -> None:
+    """Write down the settings of a run in ``output``, or check that they are those found there.
+
+    Raises:
+        ValueError: the folder holds results of other settings; the message says which differ.
+    """
+    path = output / SETTINGS_FILE
+    if not path.is_file():
+        write_json(path, settings)
+        return
+    found = read_json(path)
+    wanted = json.loads(json.dumps(settings))  # as it would be read: tuples become lists
+    unlike = [
+        f"{name} {found.get(name)!r} there, {value!r} here"
+        for name, value in wanted.items()
+        if found.get(name) != value
+    ]
+    if unlike:
+        raise ValueError(
+            f"output: {output} holds results of other settings ({'; '.join(unlike)}): choose "
+            "another folder"
+        )

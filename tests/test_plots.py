@@ -1,0 +1,162 @@
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from robust_lpips.plots import _cost, _places, _spread, plot_ablation, plot_shift_curves
+
+NAN = float("nan")
+TITLE = "Heading\nsample set val, 600 triplets"
+BLURPOOL = (0, 114, 178)
+
+
+def ablation() -> pd.DataFrame:
+    rows = []
+    for i, (family, stride) in enumerate([("none", 4), ("blurpool", 2), ("blurpool", 1)]):
+        for state, rrf, score in (("untrained", 15.0, 65.0), ("trained", 6.0, 77.0)):
+            rows.append(point(f"row-{i}", state, family, stride, rrf - i, score + i / 10))
+    rows.append(point("L2", "reference", None, NAN, 13.0, 64.0) | unpublished())
+    return pd.DataFrame(rows)
+
+
+def point(row, state, family, stride, rrf, score) -> dict:
+    return {
+        "row": row,
+        "state": state,
+        "anti_alias": family,
+        "conv1_stride": stride,
+        "two_afc": score,
+        "two_afc_low": score - 3,
+        "two_afc_high": score + 2,
+        "rrf_1": rrf,
+        "rrf_1_low": rrf - 1.5,
+        "rrf_1_high": rrf + 1,
+        "published_two_afc": 70.5 + rrf / 100,
+        "published_rrf_1": rrf / 4,
+        "two_afc_label": "2AFC (%)",
+    }
+
+
+def unpublished() -> dict:
+    return {"published_two_afc": NAN, "published_rrf_1": NAN}
+
+
+def curves() -> pd.DataFrame:
+    shift = np.arange(4)
+    tables = [
+        pd.DataFrame(
+            {
+                "metric": metric,
+                "shift": shift,
+                "relative_distance": height * shift,
+                "rrf": np.where(shift > 0, 10 * height * shift, NAN),
+                "rrf_low": np.where(shift > 0, 8 * height * shift, NAN),
+                "rrf_high": np.where(shift > 0, 12 * height * shift, NAN),
+            }
+        )
+        for metric, height in (("l2", 0.5), ("ssim", 0.1))
+    ]
+    return pd.concat(tables, ignore_index=True)
+
+
+def pixels(path) -> np.ndarray:
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        return np.asarray(image.convert("RGB"))
+
+
+def has_color(image: np.ndarray, color) -> bool:
+    return bool((image == color).all(axis=-1).sum() > 20)
+
+
+@pytest.mark.parametrize(
+    ("draw", "data"), [(plot_ablation, ablation()), (plot_shift_curves, curves())]
+)
+class TestEveryPlot:
+    def test_writes_a_picture(self, draw, data, tmp_path):
+        path = tmp_path / "new" / "plot.png"
+        assert draw(data, path, TITLE) == path
+        image = pixels(path)
+        assert image.shape[0] > 500
+        assert image.shape[1] > 800
+        assert has_color(image, BLURPOOL)
+        assert 0.5 < (image == 255).all(axis=-1).mean() < 0.97
+        assert [entry.name for entry in path.parent.iterdir()] == ["plot.png"]
+
+    def test_leaves_settings_alone_and_does_not_follow_them(self, draw, data, tmp_path):
+        draw(data, tmp_path / "a.png", TITLE)
+        with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red", "lines.marker": "x"}):
+            before = dict(matplotlib.rcParams)
+            draw(data, tmp_path / "b.png", TITLE)
+            assert dict(matplotlib.rcParams) == before
+        assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+    def test_refuses_other_files_and_nothing(self, draw, data, tmp_path):
+        with pytest.raises(ValueError, match=r"\.png"):
+            draw(data, tmp_path / "plot.pdf", TITLE)
+        with pytest.raises(ValueError, match="no rows"):
+            draw(data[:0], tmp_path / "plot.png", TITLE)
+        assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("states", "published", "panels"),
+    [
+        (("untrained", "trained", "reference"), True, 3),
+        (("untrained", "trained", "reference"), False, 2),
+        (("trained",), False, 1),
+        (("untrained",), False, 1),
+        (("trained",), True, 2),
+    ],
+)
+def test_ablation_has_the_panels_that_it_has_data_for(states, published, panels, tmp_path):
+    table = ablation().query("state in @states")
+    table = table if published else table.assign(**unpublished())
+    image = pixels(plot_ablation(table, tmp_path / "plot.png", TITLE))
+    # Every panel has a left spine, the one long dark vertical line in it.
+    spines = (image < 200).all(axis=-1).sum(axis=0) > image.shape[0] / 2
+    assert np.count_nonzero(np.diff(spines.astype(int)) == 1) == panels
+    # Nothing is cut off: the margins stay white.
+    assert (image[:, [0, 1, -2, -1]] == 255).all()
+    assert (image[[0, 1, -2, -1]] == 255).all()
+
+
+def test_ablation_without_intervals(tmp_path):
+    table = ablation()
+    bounds = [name for name in table if name.endswith(("_low", "_high"))]
+    plot_ablation(table.assign(**dict.fromkeys(bounds, NAN)), tmp_path / "plot.png", TITLE)
+    assert has_color(pixels(tmp_path / "plot.png"), BLURPOOL)
+
+
+def test_long_names_and_many_metrics_fit(tmp_path):
+    table = pd.concat(
+        [
+            curves().query("metric == 'l2'").assign(metric=f"{i}-vgg16-shift-tolerant-kadid")
+            for i in range(9)
+        ]
+    )
+    image = pixels(plot_shift_curves(table, tmp_path / "plot.png", TITLE))
+    # Nothing is cut off: the margins stay white.
+    assert (image[:, [0, 1, -2, -1]] == 255).all()
+
+
+def test_spread_keeps_order_and_distance_and_moves_little():
+    positions = np.array([10.0, 11.0, 50.0, 9.0])
+    spread = _spread(positions, gap=4.0)
+    assert np.array_equal(np.argsort(spread), np.argsort(positions))
+    assert (np.diff(np.sort(spread)) >= 4.0 - 1e-9).all()
+    assert spread[2] == 50.0
+    # The three that touch stay around their own middle.
+    assert spread[[0, 1, 3]] == pytest.approx([10.0, 14.0, 6.0])
+
+
+def test_a_label_prefers_the_free_side():
+    point, half = np.array([100.0, 100.0]), np.array([6.0, 5.0])
+    frame = np.array([0.0, 0.0, 200.0, 200.0])
+    above = np.array([0.0, 102.0, 200.0, 200.0])
+    marker = np.array([95.0, 95.0, 105.0, 105.0])
+    centre, *_ = min(
+        _places(point, half, 1.0), key=lambda place: _cost(place, point, [marker, above], frame)
+    )
+    assert centre[1] < 97.0

@@ -2,7 +2,8 @@
 
 A checkpoint is looked for in the installed package that ships it, then in the user's cache, then
 at the address that releases it (and then kept in the cache). A file is used only if its digest is
-the one on record, so that a wrong or damaged file cannot become a wrong number.
+the one on record, so that a wrong or damaged file cannot become a wrong number; torchvision's
+ImageNet trunks, which torchvision keeps in its own cache, it checks when it downloads them.
 """
 
 from __future__ import annotations

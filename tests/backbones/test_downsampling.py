@@ -1,0 +1,153 @@
+"""The low-pass filters against the packages that introduced them and against plain loops."""
+
+import antialiased_cnns
+import numpy as np
+import pytest
+import torch
+from stlpips_pytorch.models_lpf.downsample import Downsample
+
+from robust_lpips.backbones import AdaptiveBlurPool, BlurPool
+
+SIZES = [(12, 12), (13, 13), (12, 17)]
+
+
+def reflected(image, size, reflection_pad):
+    """(C, H, W) with the reflection that DESIGN.md states, by NumPy."""
+    total = size - 1
+    before, after = (total // 2, total - total // 2) if reflection_pad == 1 else (total, total)
+    return np.pad(image, [(0, 0), (before, after), (before, after)], mode="reflect")
+
+
+def adaptive_by_loops(layer, image, stride, reflection_pad):
+    """What AdaptiveBlurPool states, one output pixel after the other, for one (C, H, W) image."""
+    kernels = layer.conv.weight.detach().numpy()
+    norm = {name: value.numpy() for name, value in layer.norm.state_dict().items()}
+    size, groups, channels = layer.size, layer.groups, len(image)
+    padded = reflected(image, size, reflection_pad)
+    height, width = ((n - size) // stride + 1 for n in padded.shape[1:])
+    out = np.empty((channels, height, width))
+    for i in range(height):
+        for j in range(width):
+            top, left = i * stride, j * stride
+            patch = padded[:, top : top + size, left : left + size]
+            logits = (kernels * patch).sum(axis=(1, 2, 3))
+            deviation = np.sqrt(norm["running_var"] + layer.norm.eps)
+            logits = (logits - norm["running_mean"]) / deviation * norm["weight"] + norm["bias"]
+            for group, own in enumerate(logits.reshape(groups, size, size)):
+                weights = np.exp(own - own.max())
+                weights /= weights.sum()
+                members = slice(channels // groups * group, channels // groups * (group + 1))
+                out[members, i, j] = (patch[members] * weights).sum(axis=(1, 2))
+    return out
+
+
+def adaptive(channels=4, seed=0, **options):
+    """A filter in evaluation mode and float64, its batch normalisation away from the identity."""
+    torch.manual_seed(seed)
+    layer = AdaptiveBlurPool(channels, **options).double().eval()
+    with torch.no_grad():
+        for name, value in layer.norm.state_dict().items():
+            if value.is_floating_point():
+                value.copy_(torch.rand(value.shape) + (0.5 if name == "running_var" else -0.5))
+    return layer
+
+
+@pytest.mark.parametrize("shape", SIZES)
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", range(1, 8))
+def test_blur_pool_equals_antialiased_cnns(size, stride, shape):
+    x = torch.randn(2, 5, *shape)
+    peer = antialiased_cnns.BlurPool(5, filt_size=size, stride=stride)
+    torch.testing.assert_close(BlurPool(5, size, stride)(x), peer(x), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", SIZES)
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", range(1, 8))
+def test_blur_pool_with_more_padding_equals_stlpips(size, stride, shape):
+    x = torch.randn(2, 5, *shape)
+    peer = Downsample(filt_size=size, stride=stride, channels=5, pad_more=True)
+    ours = BlurPool(5, size, stride, reflection_pad=2)(x)
+    torch.testing.assert_close(ours, peer(x), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("layer", [BlurPool, AdaptiveBlurPool])
+@pytest.mark.parametrize("reflection_pad", [1, 2])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", [2, 3, 4, 7])
+def test_declared_output_size_is_the_real_one(layer, size, stride, reflection_pad):
+    """And an input that ``output_size`` calls too small is one that cannot be reflected."""
+    module = layer(2, size, stride, reflection_pad).eval()
+    for n in range(1, 12):
+        x = torch.zeros(1, 2, n, n)
+        if module.output_size(n):
+            assert module(x).shape[-2:] == (module.output_size(n),) * 2
+        else:
+            with pytest.raises(RuntimeError):
+                module(x)
+
+
+@pytest.mark.parametrize("n", [8, 9])
+def test_blur_pool_of_padding_1_keeps_the_ceiling(n):
+    for size in range(1, 8):
+        assert BlurPool(1, size)(torch.zeros(1, 1, n, n)).shape[-1] == -(-n // 2)
+
+
+@pytest.mark.parametrize("shape", [(7, 8), (6, 5)])
+@pytest.mark.parametrize("reflection_pad", [1, 2])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", [2, 3, 4])
+def test_adaptive_blur_pool_equals_loops(size, stride, reflection_pad, shape):
+    layer = adaptive(size=size, stride=stride, reflection_pad=reflection_pad)
+    x = torch.randn(2, 4, *shape, dtype=torch.float64)
+    expected = [adaptive_by_loops(layer, image.numpy(), stride, reflection_pad) for image in x]
+    np.testing.assert_allclose(layer(x).detach().numpy(), np.stack(expected), rtol=1e-10)
+
+
+def test_adaptive_blur_pool_has_a_filter_a_group():
+    """Three groups of two channels equal loops too, and differ from one group."""
+    x = torch.randn(1, 6, 9, 9, dtype=torch.float64)
+    three, one = adaptive(6, groups=3), adaptive(6, groups=1)
+    expected = adaptive_by_loops(three, x[0].numpy(), 2, 1)
+    np.testing.assert_allclose(three(x)[0].detach().numpy(), expected, rtol=1e-10)
+    assert not torch.allclose(three(x), one(x))
+
+
+@pytest.mark.parametrize("make", [BlurPool, adaptive])
+@pytest.mark.parametrize("reflection_pad", [1, 2])
+def test_constant_image_stays_constant(make, reflection_pad):
+    """Filters sum to one at every position."""
+    out = make(4, reflection_pad=reflection_pad).double()(torch.full((1, 4, 9, 9), 0.7).double())
+    torch.testing.assert_close(out, torch.full_like(out, 0.7), rtol=1e-6, atol=0)
+
+
+def test_adaptive_blur_pool_stays_within_its_input():
+    """Filters are positive: no output leaves the range of the input."""
+    x = torch.rand(2, 4, 16, 16, dtype=torch.float64)
+    out = adaptive()(x)
+    assert x.min() <= out.min()
+    assert out.max() <= x.max()
+
+
+def test_adaptive_blur_pool_gradients():
+    """Against finite differences, with respect to the image and to what predicts filters."""
+    layer = adaptive(2, size=2)
+    x = torch.randn(1, 2, 4, 4, dtype=torch.float64, requires_grad=True)
+    names = [name for name, _ in layer.named_parameters()]
+
+    def apply(x, *parameters):
+        return torch.func.functional_call(layer, dict(zip(names, parameters, strict=True)), (x,))
+
+    assert torch.autograd.gradcheck(apply, (x, *layer.parameters()))
+
+
+def test_adaptive_blur_pool_state_dict_round_trip():
+    first, second = adaptive(seed=0), adaptive(seed=1)
+    x = torch.randn(1, 4, 8, 8, dtype=torch.float64)
+    assert not torch.equal(first(x), second(x))
+    second.load_state_dict(first.state_dict())
+    assert torch.equal(first(x), second(x))
+
+
+def test_blur_pool_has_nothing_to_save():
+    assert not BlurPool(3).state_dict()

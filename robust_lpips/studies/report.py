@@ -32,6 +32,11 @@ from robust_lpips.tables import to_markdown, with_interval, write_csv, write_tex
 
 STATES = ("untrained", "trained")
 
+_PUBLISHED_LABELS = {
+    name: "2AFC" if name == "two_afc" else name.replace("rrf_", "r_rf ")
+    for name in PUBLISHED_QUANTITIES
+}
+
 JUDGE_NOTES = {
     "sample": (
         "Nobody judged these patches: accuracy is agreement with the released VGG-16 metric, "
@@ -98,7 +103,7 @@ def write_report(study: Study, tasks: Sequence[RowTask], command: str) -> str:
     plot_ablation(
         summary.assign(two_afc_label=f"{ACCURACY_LABELS[study.dataset_name]} (%)"),
         study.output / "summary.png",
-        f"{study.table} ablation: {_conditions(study, summary)}",
+        f"Ablation: {study.table}\n{_conditions(study, summary)}",
     )
     page = _page(study, summary, differences, tasks, command)
     write_text(study.output / "summary.md", page)
@@ -198,7 +203,7 @@ def _page(
         to_markdown(_measured(summary)),
         "## Published\n\nGhildyal and Liu, ECCV 2022: BAPPS validation set, trained on people's "
         "judgments. The last column says what is our reading of a page that lost its marks.",
-        to_markdown(_published(summary)),
+        to_markdown(_published(summary), dict.fromkeys(_PUBLISHED_LABELS.values(), ".2f")),
         "## Differences\n\nPaired over the same triplets, in percentage points.",
         to_markdown(_difference_rows(differences)),
     ]
@@ -223,7 +228,8 @@ def machine(device: str) -> str:
     """What computed, in words."""
     if torch.device(device).type == "cuda":
         return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
-    return f"{available_cores()} CPU cores, torch {torch.__version__}"
+    capability = torch.backends.cpu.get_cpu_capability()
+    return f"{available_cores()} CPU cores ({capability}), torch {torch.__version__}"
 
 
 def _measured(summary: pd.DataFrame) -> pd.DataFrame:
@@ -269,11 +275,9 @@ def _number(value: float, scale: float, digits: int) -> str:
 
 def _published(summary: pd.DataFrame) -> pd.DataFrame:
     rows = summary[summary["state"] == "trained"].drop_duplicates("row")
-    columns = {f"published_{name}": name for name in PUBLISHED_QUANTITIES}
-    table = rows[["row", *columns, "published_note"]].rename(columns=columns)
-    labels = {"two_afc": "2AFC", "published_note": "our reading"}
-    labels |= {f"rrf_{n}": f"r_rf {n}" for n in (1, 2, 3)}
-    return table.rename(columns=labels)
+    labels = {f"published_{name}": label for name, label in _PUBLISHED_LABELS.items()}
+    labels["published_note"] = "our reading"
+    return rows[["row", *labels]].rename(columns=labels)
 
 
 def _difference_rows(differences: pd.DataFrame) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -119,6 +120,24 @@ def test_given_weights_are_measured_instead_of_training(finished, tmp_path):
         read_distances(task.distances_path("trained")),
         read_distances(tasks[0].distances_path("trained")),
     )
+
+
+@pytest.mark.parametrize("target", ["teacher", "judge"])
+def test_data_in_the_layout_of_bapps(finished, tmp_path, monkeypatch, target):
+    """With a folder of BAPPS the teacher is measured on it, or its judgments are learnt."""
+    study, *_ = finished
+    for split in ("train", "val"):
+        (source,) = study.dataset(split).roots
+        shutil.copytree(source / "2afc" / split, tmp_path / "bapps" / "2afc" / split)
+    recipe = dataclasses.replace(TINY.recipe, target=target)
+    preset = dataclasses.replace(TINY, recipe=recipe, val_triplets=10)
+    monkeypatch.setitem(ablation.PRESETS, "tiny", preset)
+    on_bapps = Study("alexnet", "tiny", tmp_path / "run", data_root=tmp_path / "bapps")
+    (task,) = run(on_bapps, ["vanilla"], (0,), jobs=1)
+    assert on_bapps.teacher_path.is_file() == (target == "teacher")
+    assert read_distances(task.distances_path("trained"))["sample"].nunique() == 10
+    page = write_report(on_bapps, [task], "command")
+    assert "Accuracy is 2AFC against people's judgments." in page
 
 
 def test_other_settings_do_not_mix(finished):

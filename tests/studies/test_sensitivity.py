@@ -146,7 +146,7 @@ def test_other_settings_need_another_folder(settings, tmp_path, measured):
     run(settings, tmp_path, ["l2"])
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     other = Settings(data_root=settings.data_root, image_size=SIZE, max_shift=2)
-    with pytest.raises(ValueError, match=r"max_shift 3 there, 2 here.*another output"):
+    with pytest.raises(ValueError, match=r"max_shift 3 there, 2 here.*another folder"):
         run(other, tmp_path, ["l2"])
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     assert measured == ["l2"]

@@ -64,7 +64,7 @@ def value_range(name: str, image: Tensor, low: float, high: float) -> tuple[floa
     if not (low - _TOLERANCE <= least and largest <= high + _TOLERANCE):
         if least != least or largest != largest:
             raise ValueError(f"{name} contains NaN; values must be in [{low:g}, {high:g}]")
-        hint = {-1.0: " (for [0, 1] pass normalize=True; for 0..255 pass uint8)"}.get(low, "")
+        hint = " (for [0, 1] pass normalize=True; for 0..255 pass uint8)" if low < 0 else ""
         raise ValueError(
             f"{name} must have values in [{low:g}, {high:g}]{hint}; "
             f"got [{least:.6g}, {largest:.6g}]"

@@ -27,13 +27,19 @@ from robust_lpips.studies.rows import Row, table_rows
 from robust_lpips.training import Recipe, WithTeacher, fit
 from robust_lpips.weights import save_checkpoint
 
-# Shown in every table for orientation; names of robust_lpips.comparison.
-REFERENCES = ("l2", "alexnet-untrained", "alexnet-shift-tolerant")
+# Shown in every table for orientation: names of robust_lpips.comparison, and whether to stand
+# with the untrained rows or with the trained ones.
+REFERENCES = {
+    "l2": "untrained",
+    "alexnet-untrained": "untrained",
+    "alexnet-shift-tolerant": "trained",
+}
 
 # Training costs about three passes: forward, and backward to the features and to the weights.
 _TRAINING_PASSES = 3
 
-_MEASURE_BATCH = {"cpu": 16, "cuda": 200}
+# Triplets at a time: what fits a CPU's cache, and what fills a GPU.
+_MEASURE_BATCH_CPU, _MEASURE_BATCH_GPU = 16, 200
 
 
 @dataclass(frozen=True)
@@ -165,7 +171,7 @@ class Study:
             metric,
             self.dataset("val"),
             self.max_shift,
-            batch_size=_MEASURE_BATCH[torch.device(self.device).type],
+            batch_size=_MEASURE_BATCH_CPU if self.on_cpu else _MEASURE_BATCH_GPU,
             device=self.device,
             num_workers=self.num_workers,
             progress=tick,
@@ -174,7 +180,12 @@ class Study:
     @property
     def num_workers(self) -> int:
         """Processes that load images: a GPU waits for them, a CPU has none to spare."""
-        return 0 if torch.device(self.device).type == "cpu" else 8
+        return 0 if self.on_cpu else 8
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether the CPU computes."""
+        return torch.device(self.device).type == "cpu"
 
     @property
     def images_per_triplet(self) -> int:
@@ -202,7 +213,7 @@ class RowTask:
     @property
     def record(self) -> dict[str, Any]:
         """The finished stages, by name, with what they took."""
-        return read_json(self.folder / "record.json") if self._record_path.is_file() else {}
+        return read_json(self._record_path) if self._record_path.is_file() else {}
 
     @property
     def _record_path(self) -> Path:
@@ -307,10 +318,8 @@ class ReferenceTask:
         if self.path.is_file():
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        total = len(self.study.dataset("val"))
-        table = self.study.measure(
-            load_metric(self.name), lambda n, work=self.work: tick(n / total * work)
-        )
+        share = self.work / len(self.study.dataset("val"))
+        table = self.study.measure(load_metric(self.name), lambda n: tick(n * share))
         write_distances(table, self.path)
 
 

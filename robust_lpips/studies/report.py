@@ -240,8 +240,8 @@ def _measured(summary: pd.DataFrame) -> pd.DataFrame:
         line: dict[str, Any] = {"row": name}
         for state in STATES:
             part = of_row[of_row["state"] == state]
-            if part.empty:  # a reference: trained by others, or not at all
-                part = of_row if (state == "untrained") == _is_untrained(name) else part
+            if REFERENCES.get(name) == state:
+                part = of_row
             line[f"accuracy, {state}"] = _cell(part, "two_afc")
             for shift in shifts:
                 label = f"r_rf {shift.removeprefix('rrf_')}, {state}"
@@ -253,10 +253,6 @@ def _measured(summary: pd.DataFrame) -> pd.DataFrame:
         line["measuring (s)"] = _number(first["eval_seconds"], 1, 0)
         lines.append(line)
     return pd.DataFrame(lines)
-
-
-def _is_untrained(reference: str) -> bool:
-    return reference != "alexnet-shift-tolerant"
 
 
 def _cell(part: pd.DataFrame, quantity: str) -> str:

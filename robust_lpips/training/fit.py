@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -104,15 +106,16 @@ def fit(
                 if epoch == step == 0:
                     objective.start(d0, d1, batch)
                 loss = objective(d0, d1, batch)
-                if not loss.isfinite():
-                    raise ValueError(f"loss is {loss.item()} in step {step} of epoch {epoch}")
+                value = loss.item()  # once: on a GPU it waits for the step
+                if not math.isfinite(value):
+                    raise ValueError(f"loss is {value} in step {step} of epoch {epoch}")
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
                 clamp(metric)
-                total += loss.item() * len(d0)
+                total += value * len(d0)
                 if on_step is not None:
-                    on_step(loss.item())
+                    on_step(value)
             means.append(total / len(dataset))
     return means
 
@@ -124,19 +127,16 @@ def clamp(metric: RobustLPIPS) -> None:
             weight.clamp_(min=0.0)
 
 
-class _trainable:
+@contextmanager
+def _trainable(metric: RobustLPIPS) -> Iterator[None]:
     """Let gradients reach every weight and batch normalisation follow its batch; then undo both."""
-
-    def __init__(self, metric: RobustLPIPS) -> None:
-        self.metric = metric
-
-    def __enter__(self) -> None:
-        self.metric.requires_grad_(True)
-        self.metric.backbone.train()
-
-    def __exit__(self, *_: object) -> None:
-        self.metric.requires_grad_(False)
-        self.metric.backbone.eval()
+    metric.requires_grad_(True)
+    metric.backbone.train()
+    try:
+        yield
+    finally:
+        metric.requires_grad_(False)
+        metric.backbone.eval()
 
 
 def _distances(

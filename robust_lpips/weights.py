@@ -2,16 +2,18 @@
 
 A checkpoint is looked for in the installed package that ships it, then in the user's cache, then
 at the address that releases it (and then kept in the cache). A file is used only if its digest is
-the one on record, so that a wrong or damaged file cannot become a wrong number; torchvision's
-ImageNet trunks, which torchvision keeps in its own cache, it checks when it downloads them.
+the one on record, so that a wrong or damaged file cannot become a wrong number. ImageNet trunks of
+torchvision and ``antialiased_cnns`` are kept in the cache of ``torch.hub``, which checks them, by
+the hash in their file names, when it downloads them.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib
 import importlib.util
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +23,13 @@ from torch import Tensor
 
 from robust_lpips._cache import cache_dir
 from robust_lpips._files import atomic_path
-from robust_lpips.backbones import BackboneConfig, torchvision_keys
+from robust_lpips.backbones import (
+    BackboneConfig,
+    Chain,
+    antialiased_keys,
+    published_tensors,
+    torchvision_keys,
+)
 
 if TYPE_CHECKING:
     from robust_lpips.metric import RobustLPIPS
@@ -166,8 +174,9 @@ def _st_lpips(
     )
 
 
-def _lpips(arch: str, lin: str, lin_sha256: str, torchvision_weights: str) -> Release:
+def _lpips(arch: str, lin: str, lin_sha256: str) -> Release:
     """LPIPS v0.1 (Zhang et al., CVPR 2018): linear layers on torchvision's ImageNet trunk."""
+    config = BackboneConfig(arch=arch)
     # The authors publish no digest of the linear layers: these are of the files in lpips 0.1.4.
     linear = ReleasedFile(
         f"lpips-v0.1-{lin}",
@@ -177,10 +186,11 @@ def _lpips(arch: str, lin: str, lin_sha256: str, torchvision_weights: str) -> Re
 
     def load() -> State:
         layers = _linear_layers(_read(linear.find()))
-        return layers | _torchvision_trunk(arch, torchvision_weights)
+        trunk = imagenet_trunk(config)
+        return layers | {f"backbone.{name}": value for name, value in trunk.items()}
 
     return Release(
-        config=BackboneConfig(arch=arch),
+        config=config,
         load=load,
         trained="ImageNet trunk, 1x1 layers on BAPPS, people's judgments",
         licence="BSD-2-Clause (1x1 layers), BSD-3-Clause (torchvision)",
@@ -227,13 +237,16 @@ _RELEASES: dict[str, Release] = {
         "alexnet",
         "alex.pth",
         "df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0",
-        "AlexNet_Weights.IMAGENET1K_V1",
     ),
     "vgg16": _lpips(
         "vgg16",
         "vgg.pth",
         "a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868",
-        "VGG16_Weights.IMAGENET1K_V1",
+    ),
+    "squeezenet1_1": _lpips(
+        "squeezenet1_1",
+        "squeeze.pth",
+        "4a5350f23600cb79923ce65bb07cbf57dca461329894153e05a1346bd531cf76",
     ),
 }
 
@@ -307,43 +320,60 @@ def resolve(
     return _from_path(weights, config)
 
 
-def save_checkpoint(metric: RobustLPIPS, path: Path, provenance: Mapping[str, Any]) -> None:
+def save_checkpoint(
+    metric: RobustLPIPS, path: Path, provenance: Mapping[str, Any], **more: Any
+) -> None:
     """Write ``metric`` to ``path``, atomically, so that ``RobustLPIPS(weights=path)`` reads it.
 
     Args:
         metric: what to save.
         path: target; its folder must exist.
         provenance: numbers and strings that say how the weights came about.
+        more: further entries for :func:`read_checkpoint`, of tensors, numbers, strings and
+            containers of them.
     """
     content = {
         "format": FORMAT,
         "config": asdict(metric.config),
         "state_dict": metric.state_dict(),
         "provenance": dict(provenance),
+        **more,
     }
     with atomic_path(path) as partial:
         torch.save(content, partial)
 
 
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """What :func:`save_checkpoint` wrote: ``config``, ``state_dict``, ``provenance`` and more.
+
+    Raises:
+        ValueError: the file is damaged or of another kind.
+    """
+    content = _read(path)
+    if content.get("format") != FORMAT:
+        raise ValueError(f"{path} is not a checkpoint of robust-lpips ({FORMAT})")
+    return content
+
+
 def from_released_layout(state: Mapping[str, Tensor], config: BackboneConfig, source: str) -> State:
     """Rename the keys of a checkpoint of ``lpips`` or ``stlpips_pytorch`` to ours.
 
-    Their trunk is ``net.slice<i>.<position>.weight`` and ``.bias``, positions growing with depth;
-    a blur stores its fixed filter as ``.filt``.
+    Their trunk is ``net.slice<i>.<position>.<tensor>``, positions growing with depth; a blur
+    stores its fixed filter as ``.filt``.
 
     Raises:
-        ValueError: the checkpoint does not have the convolutions or blurs of ``config``.
+        ValueError: the checkpoint does not have the layers or blurs of ``config``.
     """
     positions = sorted({int(m[1]) for key in state if (m := _SLICE.match(key)) and m[2] != "filt"})
-    convolutions = list(torchvision_keys(config.arch))
+    layers = list(dict.fromkeys(key.partition(".")[0] for key in torchvision_keys(config)))
     sizes = {value.shape[-1] for key, value in state.items() if key.endswith(".filt")}
     expected = {config.blur_size} if config.anti_alias == "blurpool" else set()
-    if len(positions) != len(convolutions) or sizes != expected:
+    if len(positions) != len(layers) or sizes != expected:
         raise ValueError(
-            f"{source} has {len(positions)} convolutions and blurs of size {sorted(sizes)}; "
-            f"{config} has {len(convolutions)} and {sorted(expected)}"
+            f"{source} has {len(positions)} layers with weights and blurs of size "
+            f"{sorted(sizes)}; {config} has {len(layers)} and {sorted(expected)}"
         )
-    name_at = dict(zip(positions, convolutions, strict=True))
+    name_at = dict(zip(positions, layers, strict=True))
     renamed = _linear_layers(state)
     for key, value in state.items():
         match = _SLICE.match(key)
@@ -352,7 +382,7 @@ def from_released_layout(state: Mapping[str, Tensor], config: BackboneConfig, so
     return renamed
 
 
-_SLICE = re.compile(r"net\.slice\d+\.(\d+)\.(\w+)$")
+_SLICE = re.compile(r"net\.slice\d+\.(\d+)\.([\w.]+)$")
 _LIN = re.compile(r"lin(\d+)\.model\.\d+\.weight$")
 
 
@@ -361,23 +391,132 @@ def _linear_layers(state: Mapping[str, Tensor]) -> State:
     return {f"lin.{match[1]}": value.flatten() for match, value in found if match}
 
 
-def _torchvision_trunk(arch: str, weights_name: str) -> State:
-    from torchvision import models
+def imagenet_trunk(config: BackboneConfig) -> State:
+    """Torchvision's ImageNet weights, for :func:`load_trunk` into ``build_backbone(config)``.
 
-    weights = models.get_weight(weights_name)
+    Options against aliasing do not change the shapes of what torchvision has, so that any
+    ``config`` can start from its weights.
+
+    Raises:
+        FileNotFoundError: they are not on this machine and cannot be downloaded.
+    """
+    from torchvision.models import get_model_weights
+
+    url = get_model_weights(config.arch).IMAGENET1K_V1.url
+    return _renamed(_from_hub(url), torchvision_keys(config), url)
+
+
+def antialiased_imagenet_trunk(config: BackboneConfig) -> State:
+    """ImageNet weights of the same network with BlurPool, as ``antialiased_cnns`` released them.
+
+    Filters of size 4 have two releases; this is the one that was tuned from torchvision's weights.
+    The weights are licensed CC BY-NC-SA 4.0.
+
+    Raises:
+        ValueError: none were released for the architecture or filter size of ``config``.
+        FileNotFoundError: they are not on this machine and cannot be downloaded.
+    """
+    keys = antialiased_keys(config)
+    if config.anti_alias == "none" or config.blur_size not in (2, 3, 4, 5):
+        raise ValueError(
+            "antialiased_cnns released networks that blur with filters of size 2 to 5; got "
+            f"anti_alias={config.anti_alias!r}, blur_size={config.blur_size}"
+        )
+    module = {"alexnet": "alexnet", "vgg16": "vgg", "resnet18": "resnet"}[config.arch]
+    addresses = importlib.import_module(f"antialiased_cnns.{module}").model_urls
+    tuned = "_finetune" if config.blur_size == 4 else ""
+    url = addresses[f"{config.arch}_lpf{config.blur_size}{tuned}"]
+    return _renamed(_from_hub(url), keys, url)
+
+
+def trunk_from_file(path: str | Path, config: BackboneConfig) -> State:
+    """Weights in torchvision's layout, for :func:`load_trunk` into ``build_backbone(config)``.
+
+    Args:
+        path: a state dict of torchvision's ``config.arch``; it may be the entry ``state_dict`` or
+            ``model`` of what a training script saved, and its keys may begin with ``module.``.
+            Classifiers are left out.
+        config: the backbone.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is damaged, or holds another network.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"trunk: no such file: {path}")
+    return _renamed(_read(path), torchvision_keys(config), str(path))
+
+
+def load_trunk(backbone: Chain, state: State) -> None:
+    """Copy ``state`` into ``backbone``; adaptive filters and skips that it lacks stay as they are.
+
+    Raises:
+        ValueError: anything else is missing, unexpected or of another shape.
+    """
+    missing = [name for name in published_tensors(backbone) if _lacks(state, name)]
+    unexpected = sorted(state.keys() - backbone.state_dict().keys())
+    if missing or unexpected:
+        raise ValueError(f"trunk: missing: {_some(missing)}; unexpected: {_some(unexpected)}")
     try:
-        state = weights.get_state_dict(check_hash=True, weights_only=True)
-    except OSError as error:
+        backbone.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        raise ValueError(f"trunk: {error}") from error
+
+
+def _from_hub(url: str) -> dict[str, Any]:
+    try:
+        return torch.hub.load_state_dict_from_url(
+            url, check_hash=True, weights_only=True, map_location="cpu"
+        )
+    except OSError as error:  # URLError and HTTPError are of this kind
+        folder = Path(torch.hub.get_dir()) / "checkpoints"
         raise FileNotFoundError(
-            f"the ImageNet weights of torchvision's {arch} were not found. Tried: the cache of "
-            f"torch.hub ({torch.hub.get_dir()}); {weights.url} ({error}). "
-            f"What helps: download that address to {torch.hub.get_dir()}/checkpoints"
+            f"the ImageNet weights {url} were not found. Tried: the cache of torch.hub ({folder}); "
+            f"that address ({error}). What helps: download it to {folder}"
         ) from error
-    return {
-        f"backbone.{ours}.{kind}": state[f"{theirs}.{kind}"]
-        for ours, theirs in torchvision_keys(arch).items()
-        for kind in ("weight", "bias")
-    }
+
+
+def _renamed(content: Mapping[str, Any], keys: Mapping[str, str], source: str) -> State:
+    """The trunk in ``content`` under our names, which ``keys`` maps to those of the source."""
+    state = _unwrapped(content)
+    missing = [theirs for theirs in keys.values() if _lacks(state, theirs)]
+    if missing:
+        raise ValueError(
+            f"{source} lacks {_some(missing)}: expected a state dict with {_some(keys.values())}"
+        )
+    # A deeper network of the same family has all of these and more: its weights do not fit.
+    parts = {theirs.partition(".")[0] for theirs in keys.values()}
+    known = set(keys.values())
+    deeper = [
+        name
+        for name in state
+        if name.partition(".")[0] in parts and name not in known and not name.endswith(".filt")
+    ]
+    if deeper:
+        raise ValueError(f"{source} is of another network: it has {_some(deeper)} as well")
+    return {ours: state[theirs] for ours, theirs in keys.items() if theirs in state}
+
+
+def _unwrapped(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The state dict in what a training script saved, without DataParallel's prefix."""
+    for wrapper in ("state_dict", "model"):
+        if isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    if all(str(name).startswith("module.") for name in content):
+        return {name.removeprefix("module."): value for name, value in content.items()}
+    return content
+
+
+def _lacks(state: Mapping[str, Any], name: str) -> bool:
+    # Files from before torch 0.4.1 do not count batches; nothing that we compute depends on it.
+    return name not in state and not name.endswith(".num_batches_tracked")
+
+
+def _some(names: Collection[str]) -> str:
+    """The first few of ``names``, and how many there are if more."""
+    shown = ", ".join(list(names)[:3]) or "nothing"
+    return shown if len(names) <= 3 else f"{shown}, ... ({len(names)} in all)"
 
 
 def _from_path(weights: str | Path, config: BackboneConfig | None) -> Checkpoint:

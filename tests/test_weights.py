@@ -4,14 +4,33 @@ import dataclasses
 import hashlib
 import pickle
 import urllib.error
+import warnings
 from pathlib import Path
 
+import antialiased_cnns
+import lpips
 import pytest
 import torch
+import torchvision
+from torch import nn
 
 from robust_lpips import BackboneConfig, RobustLPIPS, weights
-from robust_lpips.backbones import torchvision_keys
-from robust_lpips.weights import Digest, ReleasedFile, save_checkpoint
+from robust_lpips.backbones import (
+    ARCHITECTURES,
+    antialiased_keys,
+    build_backbone,
+    published_tensors,
+    torchvision_keys,
+)
+from robust_lpips.weights import (
+    Digest,
+    ReleasedFile,
+    antialiased_imagenet_trunk,
+    imagenet_trunk,
+    load_trunk,
+    save_checkpoint,
+    trunk_from_file,
+)
 
 CONTENT, OTHER = b"the released bytes", b"other bytes"
 PLAIN = BackboneConfig()
@@ -65,6 +84,68 @@ def offline(monkeypatch):
     return asked
 
 
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """An empty cache of torch.hub; its folder of checkpoints is returned."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    return tmp_path / "torch" / "hub" / "checkpoints"
+
+
+@pytest.fixture
+def serve(hub, monkeypatch):
+    """``serve(content)``: every download brings it; gives the (address, hash) that were asked."""
+    asked = []
+
+    def serve(content):
+        def download(url, path, hash_prefix=None, **_):
+            asked.append((url, hash_prefix))
+            torch.save(content, path)
+
+        monkeypatch.setattr(torch.hub, "download_url_to_file", download)
+        return asked
+
+    return serve
+
+
+def random_peer(package, arch, quick_build, **options):
+    """A network of torchvision's or antialiased_cnns', no tensor as initialisation leaves it."""
+    torch.manual_seed(0)
+    with quick_build():
+        network = getattr(package, arch)(**options)
+    if hasattr(network, "classifier"):
+        network.classifier = nn.Linear(1, 1)  # the real one fills half a gigabyte of disk
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight)
+        if isinstance(layer, nn.BatchNorm2d):
+            nn.init.uniform_(layer.running_mean, -0.3, 0.3)
+            nn.init.uniform_(layer.running_var, 0.5, 1.5)
+            nn.init.uniform_(layer.weight, 0.5, 1.5)
+        if getattr(layer, "bias", None) is not None and not isinstance(layer, nn.Linear):
+            nn.init.uniform_(layer.bias, -0.3, 0.3)
+    return network.eval().requires_grad_(False)
+
+
+def last_feature(network, x):
+    """The output of the last ReLU of such a network's features, which all other tensors precede."""
+    if hasattr(network, "layer4"):
+        x = network.maxpool(network.relu(network.bn1(network.conv1(x))))
+        return network.layer4(network.layer3(network.layer2(network.layer1(x))))
+    pool = [i for i, layer in enumerate(network.features) if isinstance(layer, nn.MaxPool2d)][-1]
+    # SqueezeNet alone does not end in a max-pool, with or without a blur.
+    ends = pool if pool >= len(network.features) - 2 else len(network.features)
+    return network.features[:ends](x)
+
+
+def assert_same_trunk(config, state, network):
+    torch.manual_seed(1)
+    backbone = build_backbone(config).eval()
+    load_trunk(backbone, state)
+    x = torch.randn(1, 3, 64, 61)
+    expected = last_feature(network, x)
+    assert (backbone(x)[-1] - expected).norm() <= 1e-5 * expected.norm()
+
+
 def released_layout(config, blur_sizes=()):
     """Random weights as ``lpips`` and ``stlpips_pytorch`` name them, from DESIGN.md's facts.
 
@@ -75,14 +156,13 @@ def released_layout(config, blur_sizes=()):
     for weight in metric.lin:
         weight.uniform_()
     state, position = {}, 0
-    for name in torchvision_keys(config.arch):
-        layer = metric.backbone.get_submodule(name)
-        state[f"net.slice{1 + position // 3}.{position}.weight"] = layer.weight
-        state[f"net.slice{1 + position // 3}.{position}.bias"] = layer.bias
-        position += 2
+    for layer in metric.backbone.children():
+        for name, value in layer.state_dict().items():
+            state[f"net.slice{1 + position // 3}.{position}.{name}"] = value
+        position += 1
     for size in blur_sizes:
         state[f"net.slice9.{position}.filt"] = torch.ones(64, 1, size, size)
-        position += 2
+        position += 1
     for index, weight in enumerate(metric.lin):
         state[f"lin{index}.model.1.weight"] = weight.view(1, -1, 1, 1)
     state["scaling_layer.shift"] = torch.zeros(1, 3, 1, 1)
@@ -194,6 +274,7 @@ class TestReleases:
             "vgg16-vanilla",
             "alexnet",
             "vgg16",
+            "squeezenet1_1",
         } <= set(weights.names())
 
     def test_blob_ids_are_those_of_the_authors_repository(self):
@@ -260,13 +341,19 @@ class TestReleases:
         images = image_pair("noise", 1, 64, 64)
         assert torch.equal(RobustLPIPS("new")(*images), expected(*images))
 
-    def test_trunk_that_cannot_be_downloaded(self, monkeypatch):
-        def refuse(self, *_, **__):
-            raise urllib.error.URLError("no network in this test")
-
-        monkeypatch.setattr("torchvision.models._api.WeightsEnum.get_state_dict", refuse)
+    def test_trunk_that_cannot_be_downloaded(self, offline, hub):
         with pytest.raises(FileNotFoundError, match=r"alexnet-owt.*no network in this test.*helps"):
             RobustLPIPS("alexnet")
+        assert len(offline) == 1
+
+    @pytest.mark.parametrize("name", ["alexnet", "vgg16", "squeezenet1_1"])
+    def test_lpips_joins_its_1x1_weights_to_torchvisions_trunk(self, name, serve, quick_build):
+        serve(random_peer(torchvision.models, name, quick_build).state_dict())
+        metric = RobustLPIPS(name)
+        trunk = weights.imagenet_trunk(BackboneConfig(arch=name))
+        assert metric.linear
+        for key, value in metric.backbone.state_dict().items():
+            assert torch.equal(value, trunk[key])
 
 
 class TestArguments:
@@ -330,6 +417,9 @@ class TestOwnCheckpoints:
             (PLAIN, True),
             (PLAIN, False),
             (BackboneConfig(anti_alias="adaptive", blur_size=2, conv1_stride=2), True),
+            (BackboneConfig(arch="vgg16", skip="blurpool", blur_size=5), True),
+            (BackboneConfig(arch="squeezenet1_1", anti_alias="adaptive"), True),
+            (BackboneConfig(arch="resnet18", full_conv=True), True),
         ],
     )
     @pytest.mark.parametrize("as_type", [str, Path])
@@ -394,7 +484,7 @@ class TestOwnCheckpoints:
 
 
 class TestReleasedLayout:
-    @pytest.mark.parametrize("arch", ["alexnet", "vgg16"])
+    @pytest.mark.parametrize("arch", ["alexnet", "vgg16", "squeezenet1_1"])
     def test_by_path(self, arch, tmp_path, image_pair):
         config = BackboneConfig(arch=arch)
         state, expected = released_layout(config)
@@ -405,6 +495,16 @@ class TestReleasedLayout:
             metric = RobustLPIPS(net, weights=path)
             assert metric.linear
             assert torch.equal(metric(*images), expected(*images))
+
+    def test_lpips_squeezenet_with_any_trunk(self, quick_build, tmp_path, image_pair):
+        with quick_build(), warnings.catch_warnings(action="ignore"):
+            peer = lpips.LPIPS(net="squeeze", pnet_rand=True, verbose=False)
+        torch.save(peer.state_dict(), tmp_path / "theirs.pth")
+        metric = RobustLPIPS(BackboneConfig(arch="squeezenet1_1"), tmp_path / "theirs.pth")
+        for kind, shape in (("photographs", (64, 64)), ("noise", (61, 83))):
+            images = image_pair(kind, 2, *shape)
+            expected = peer(*images).flatten()
+            torch.testing.assert_close(metric(*images), expected, rtol=1e-5, atol=0)
 
     def test_file_of_the_package_by_path(self, released, image_pair):
         import stlpips_pytorch
@@ -427,13 +527,189 @@ class TestReleasedLayout:
             (TOLERANT, []),  # and the other way round
             (TOLERANT, [5, 5]),
             (TOLERANT, [3, 5]),
-            (BackboneConfig(arch="vgg16"), []),  # another number of convolutions
+            (BackboneConfig(arch="vgg16"), []),  # another number of layers
         ],
     )
     def test_other_networks_are_refused(self, config, blur_sizes, tmp_path):
         torch.save(released_layout(PLAIN, blur_sizes)[0], tmp_path / "theirs.pth")
-        with pytest.raises(ValueError, match=r"theirs\.pth has 5 convolutions and blurs of size"):
+        with pytest.raises(ValueError, match=r"theirs\.pth has 5 layers with weights and blurs"):
             RobustLPIPS(config, weights=tmp_path / "theirs.pth")
+
+
+ANTIALIASED = {
+    "alexnet": BackboneConfig(anti_alias="blurpool", conv1_stride=2),
+    "vgg16": BackboneConfig(arch="vgg16", anti_alias="blurpool"),
+    "resnet18": BackboneConfig(arch="resnet18", anti_alias="blurpool"),
+}
+
+
+class TestImageNetTrunk:
+    @pytest.mark.parametrize("arch", ARCHITECTURES)
+    def test_equals_torchvision(self, arch, serve, quick_build):
+        peer = random_peer(torchvision.models, arch, quick_build)
+        asked = serve(peer.state_dict())
+        config = BackboneConfig(arch=arch)
+        assert_same_trunk(config, imagenet_trunk(config), peer)
+        ((url, hash_prefix),) = asked
+        assert url == torchvision.models.get_model_weights(arch).IMAGENET1K_V1.url
+        assert url.endswith(f"-{hash_prefix}.pth")
+
+    @pytest.mark.parametrize("size", [2, 3, 4, 5])
+    @pytest.mark.parametrize("arch", ANTIALIASED)
+    def test_equals_antialiased_cnns(self, arch, size, serve, quick_build):
+        peer = random_peer(antialiased_cnns, arch, quick_build, filter_size=size)
+        asked = serve({"state_dict": peer.state_dict()})
+        config = dataclasses.replace(ANTIALIASED[arch], blur_size=size)
+        assert_same_trunk(config, antialiased_imagenet_trunk(config), peer)
+        ((url, hash_prefix),) = asked
+        tuned = "_finetune" if size == 4 else ""
+        assert url.endswith(f"/{arch}_lpf{size}{tuned}-{hash_prefix}.pth")
+
+    @pytest.mark.parametrize("arch", ARCHITECTURES)
+    def test_all_that_torchvision_has_reaches_adaptive_networks(self, arch, serve, quick_build):
+        peer = random_peer(torchvision.models, arch, quick_build).state_dict()
+        serve(peer)
+        config = BackboneConfig(
+            arch=arch, anti_alias="adaptive", skip="blurpool" if arch == "vgg16" else "none"
+        )
+        backbone = build_backbone(config)
+        before = {name: value.clone() for name, value in backbone.state_dict().items()}
+        load_trunk(backbone, imagenet_trunk(config))
+        keys = torchvision_keys(config)
+        for name, value in backbone.state_dict().items():
+            assert torch.equal(value, peer[keys[name]] if name in keys else before[name])
+
+    @pytest.mark.parametrize(
+        "config",
+        [
+            PLAIN,
+            BackboneConfig(anti_alias="blurpool", blur_size=1),
+            BackboneConfig(anti_alias="adaptive", blur_size=6),
+            BackboneConfig(arch="squeezenet1_1", anti_alias="blurpool"),
+        ],
+    )
+    def test_what_antialiased_cnns_did_not_release(self, config, offline, hub):
+        with pytest.raises(ValueError, match="antialiased_cnns"):
+            antialiased_imagenet_trunk(config)
+        assert not offline
+
+    @pytest.mark.parametrize("load", [imagenet_trunk, antialiased_imagenet_trunk])
+    def test_offline(self, load, offline, hub):
+        with pytest.raises(FileNotFoundError) as caught:
+            load(ANTIALIASED["resnet18"])
+        (url,) = offline
+        message = str(caught.value)
+        assert message.count(str(hub)) == 2
+        assert f"ImageNet weights {url} were not found" in message
+        assert "no network in this test" in message
+        assert f"download it to {hub}" in message
+
+    def test_what_torch_hub_has_is_not_downloaded_again(self, offline, hub, quick_build):
+        state = random_peer(torchvision.models, "alexnet", quick_build).state_dict()
+        url = torchvision.models.AlexNet_Weights.IMAGENET1K_V1.url
+        hub.mkdir(parents=True)
+        torch.save(state, hub / url.rpartition("/")[2])
+        assert torch.equal(imagenet_trunk(PLAIN)["conv1.weight"], state["features.0.weight"])
+        assert not offline
+
+    def test_wrong_download_is_refused(self, hub, monkeypatch, tmp_path):
+        """By torch.hub, against the hash that the file name ends in."""
+        (tmp_path / "alexnet-00000000.pth").write_bytes(CONTENT)
+        entry = type("Entry", (), {"url": (tmp_path / "alexnet-00000000.pth").as_uri()})
+        enum = type("Enum", (), {"IMAGENET1K_V1": entry})
+        monkeypatch.setattr(torchvision.models, "get_model_weights", lambda _: enum)
+        with pytest.raises(RuntimeError, match="invalid hash value"):
+            imagenet_trunk(PLAIN)
+        assert not list(hub.iterdir())
+
+
+class TestTrunkFromFile:
+    @pytest.fixture
+    def path(self, tmp_path):
+        return tmp_path / "trunk.pth"
+
+    @pytest.mark.parametrize("prefix", ["", "module."])
+    @pytest.mark.parametrize("wrapper", [None, "state_dict", "model"])
+    @pytest.mark.parametrize("arch", ["alexnet", "resnet18"])
+    def test_however_it_was_saved(self, arch, wrapper, prefix, path, quick_build):
+        peer = random_peer(torchvision.models, arch, quick_build)
+        state = {prefix + name: value for name, value in peer.state_dict().items()}
+        torch.save({wrapper: state, "epoch": 90} if wrapper else state, path)
+        config = BackboneConfig(arch=arch)
+        assert_same_trunk(config, trunk_from_file(str(path), config), peer)
+
+    def test_without_counts_of_batches(self, path, quick_build):
+        """As older files are."""
+        peer = random_peer(torchvision.models, "resnet18", quick_build)
+        state = {k: v for k, v in peer.state_dict().items() if "num_batches" not in k}
+        torch.save(state, path)
+        config = BackboneConfig(arch="resnet18")
+        trunk = trunk_from_file(path, config)
+        assert "bn1.num_batches_tracked" not in trunk
+        assert_same_trunk(config, trunk, peer)
+
+    def test_missing_tensors_are_named(self, path, quick_build):
+        state = random_peer(torchvision.models, "alexnet", quick_build).state_dict()
+        del state["features.3.bias"]
+        torch.save(state, path)
+        with pytest.raises(ValueError, match=r"trunk\.pth lacks features\.3\.bias: expected"):
+            trunk_from_file(path, PLAIN)
+        config = BackboneConfig(arch="resnet18")
+        with pytest.raises(ValueError, match=r"lacks conv1\.weight, .* \(100 in all\)"):
+            trunk_from_file(path, config)
+
+    @pytest.mark.parametrize("content", [{}, {0: torch.zeros(3)}, {"state_dict": {}}])
+    def test_no_trunk_at_all(self, content, path):
+        torch.save(content, path)
+        with pytest.raises(ValueError, match=r"lacks features\.0\.weight.*\(10 in all\)"):
+            trunk_from_file(path, PLAIN)
+
+    def test_deeper_network_of_the_same_family(self, path, quick_build):
+        torch.save(random_peer(torchvision.models, "resnet34", quick_build).state_dict(), path)
+        with pytest.raises(ValueError, match=r"another network: it has layer1\.2\.conv1\.weight"):
+            trunk_from_file(path, BackboneConfig(arch="resnet18"))
+
+    def test_missing_file(self, path):
+        with pytest.raises(FileNotFoundError, match=r"no such file: .*trunk\.pth"):
+            trunk_from_file(path, PLAIN)
+
+    def test_code_in_a_file_does_not_run(self, path, tmp_path):
+        torch.save({"state_dict": Malicious(tmp_path / "ran")}, path)
+        with pytest.raises(ValueError, match="damaged or no checkpoint"):
+            trunk_from_file(path, PLAIN)
+        assert not (tmp_path / "ran").exists()
+
+
+class TestLoadTrunk:
+    CONFIG = BackboneConfig(arch="vgg16", anti_alias="adaptive", skip="strided")
+
+    @pytest.fixture
+    def backbone(self):
+        return build_backbone(self.CONFIG)
+
+    def test_needs_all_but_filters_and_skips(self, backbone):
+        state = {name: backbone.state_dict()[name] for name in published_tensors(backbone)}
+        load_trunk(backbone, state)
+        load_trunk(backbone, backbone.state_dict())
+        del state["stage3.path.conv3_2.weight"]
+        with pytest.raises(ValueError, match=r"missing: stage3\.path\.conv3_2\.weight; .*nothing"):
+            load_trunk(backbone, state)
+
+    def test_takes_nothing_else(self, backbone):
+        state = backbone.state_dict() | {"conv6_1.weight": torch.zeros(1)}
+        with pytest.raises(ValueError, match=r"missing: nothing; unexpected: conv6_1\.weight"):
+            load_trunk(backbone, state)
+
+    def test_other_shapes_are_refused(self, backbone):
+        state = backbone.state_dict() | {"conv1_1.weight": torch.zeros(64, 3, 5, 5)}
+        with pytest.raises(ValueError, match=r"(?s)trunk: .*size mismatch for conv1_1\.weight"):
+            load_trunk(backbone, state)
+
+    @pytest.mark.parametrize("arch", ANTIALIASED)
+    def test_both_packages_bring_the_same_tensors(self, arch):
+        config = dataclasses.replace(ANTIALIASED[arch], anti_alias="adaptive")
+        names = published_tensors(build_backbone(config))
+        assert list(torchvision_keys(config)) == list(antialiased_keys(config)) == names
 
 
 class Malicious:

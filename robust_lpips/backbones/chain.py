@@ -52,7 +52,11 @@ def output_size(layer: nn.Module, n: int) -> int:
     if isinstance(layer, nn.Conv2d):
         return (n + 2 * layer.padding[0] - layer.kernel_size[0]) // layer.stride[0] + 1
     if isinstance(layer, nn.MaxPool2d):
-        return (n + 2 * layer.padding - layer.kernel_size) // layer.stride + 1
+        # Rounded up, a last window that begins inside counts though it reaches outside.
+        excess = layer.stride - 1 if layer.ceil_mode else 0
+        return (n + 2 * layer.padding - layer.kernel_size + excess) // layer.stride + 1
+    if isinstance(layer, nn.ZeroPad2d):
+        return n + sum(layer.padding[:2])
     if hasattr(layer, "output_size"):
         return layer.output_size(n)
     return n  # acts on each pixel
@@ -82,9 +86,9 @@ def convolution(
     *,
     stride: int = 1,
     padding: int,
+    bias: bool = True,
     full: bool,
 ) -> nn.Conv2d:
     """A convolution with its usual zero padding, or size-1 where ``full`` (F-Conv)."""
-    return nn.Conv2d(
-        in_channels, out_channels, size, stride=stride, padding=size - 1 if full else padding
-    )
+    padding = size - 1 if full else padding
+    return nn.Conv2d(in_channels, out_channels, size, stride=stride, padding=padding, bias=bias)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
-Architecture = Literal["alexnet", "vgg16"]
+Architecture = Literal["alexnet", "vgg16", "squeezenet1_1", "resnet18"]
 AntiAlias = Literal["none", "blurpool", "adaptive"]
 BlurPlacement = Literal["original", "feature_after_blur", "blur_before_activation"]
 Skip = Literal["none", "strided", "blurpool"]
@@ -13,9 +13,10 @@ Skip = Literal["none", "strided", "blurpool"]
 ARCHITECTURES: tuple[str, ...] = get_args(Architecture)
 
 # Stride of the first convolution in torchvision's architectures.
-DEFAULT_CONV1_STRIDE = {"alexnet": 4, "vgg16": 1}
+DEFAULT_CONV1_STRIDE = {"alexnet": 4, "vgg16": 1, "squeezenet1_1": 2, "resnet18": 2}
 
-_ALLOWED: dict[str, tuple[object, ...]] = {
+# The values of each field.
+ALLOWED: dict[str, tuple[object, ...]] = {
     "arch": ARCHITECTURES,
     "anti_alias": get_args(AntiAlias),
     "blur_size": (1, 2, 3, 4, 5, 6, 7),
@@ -32,21 +33,24 @@ class BackboneConfig:
     """A backbone and its options against aliasing (Ghildyal and Liu, ECCV 2022, Sec. 3).
 
     Attributes:
-        arch: torchvision's architecture: ``"alexnet"`` or ``"vgg16"``.
+        arch: torchvision's architecture: ``"alexnet"``, ``"vgg16"``, ``"squeezenet1_1"`` or
+            ``"resnet18"``.
         anti_alias: low-pass filter before subsampling. ``"none"``; ``"blurpool"``, a fixed
             binomial filter (Zhang, ICML 2019); ``"adaptive"``, a content-aware filter
             (Zou et al., BMVC 2020).
         blur_size: side k of the low-pass filter, 1 to 7.
         reflection_pad: reflection padding of the filter: 1 for (k-1)/2 a side, which keeps
             the size, 2 for k-1 a side, which the released shift-tolerant networks use.
-        conv1_stride: stride of the first convolution, 1, 2 or 4; ``None`` keeps the
-            architecture's own.
+        conv1_stride: stride of the first convolution, 1, 2 or 4, at most the architecture's
+            own (AlexNet 4, VGG-16 1, SqueezeNet and ResNet-18 2), which ``None`` keeps.
         blur_placement: where the blur that follows conv-1 stands. ``"original"``: after the
             ReLU, the feature tapped before it; ``"feature_after_blur"``: after the ReLU, the
             feature tapped after it; ``"blur_before_activation"``: between convolution and ReLU.
         full_conv: zero-pad every convolution by k-1, so that every pixel meets every weight
             (F-Conv: Kayhan and van Gemert, CVPR 2020).
-        skip: skip connections over each stage.
+        skip: connections over each stage of VGG-16 that subsamples. ``"strided"``: a 1x1
+            convolution of stride 2; ``"blurpool"``: one of stride 1, then the fixed filter.
+            ResNet-18 has connections of its own, which ``anti_alias`` covers.
 
     Raises:
         ValueError: for a value outside the sets above, and for an option that could have no
@@ -67,7 +71,7 @@ class BackboneConfig:
     skip: Skip = "none"
 
     def __post_init__(self) -> None:
-        for name, allowed in _ALLOWED.items():
+        for name, allowed in ALLOWED.items():
             value = getattr(self, name)
             # 1 == True in Python: compare types as well, so that blur_size=True is refused.
             if not any(value == a and type(value) is type(a) for a in allowed):
@@ -87,27 +91,30 @@ class BackboneConfig:
         return self.anti_alias != "none" and self.stride1 < own_stride
 
     def _check_combination(self) -> None:
-        if self.anti_alias == "none":
+        if self.anti_alias == "none" and self.skip != "blurpool":
             defaults = {field.name: field.default for field in fields(self)}
-            for name in ("blur_size", "reflection_pad", "blur_placement"):
+            for name in ("blur_size", "reflection_pad"):
                 if getattr(self, name) != defaults[name]:
                     raise ValueError(
-                        f"{name}={getattr(self, name)!r} needs a blur: "
-                        "set anti_alias to 'blurpool' or 'adaptive'"
+                        f"{name}={getattr(self, name)!r} needs a blur: set anti_alias to "
+                        "'blurpool' or 'adaptive', or skip to 'blurpool'"
                     )
         if self.anti_alias == "adaptive" and self.blur_size == 1:
             raise ValueError(
                 "blur_size=1 leaves nothing to adapt: anti_alias='adaptive' needs 2..7"
             )
+        if self.stride1 > DEFAULT_CONV1_STRIDE[self.arch]:
+            raise ValueError(
+                f"conv1_stride={self.conv1_stride!r} would subsample more than {self.arch} does, "
+                f"whose own stride is {DEFAULT_CONV1_STRIDE[self.arch]}: give that or less"
+            )
         if self.blur_placement != "original" and not self.blurs_conv1:
             raise ValueError(
                 f"blur_placement={self.blur_placement!r} moves the blur that follows conv-1, but "
-                f"{self.arch} has none at conv1_stride={self.stride1}"
+                f"{self.arch} has none with anti_alias={self.anti_alias!r} and "
+                f"conv1_stride={self.stride1}"
             )
-        if self.arch == "vgg16" and self.stride1 != 1:
+        if self.skip != "none" and self.arch != "vgg16":
             raise ValueError(
-                f"conv1_stride={self.conv1_stride!r}: the first convolution of vgg16 has stride 1 "
-                "already; leave it None"
+                f"skip={self.skip!r} is available for vgg16 only; got arch={self.arch!r}"
             )
-        if self.skip != "none":
-            raise ValueError(f"skip={self.skip!r} is not available for {self.arch}")

@@ -135,8 +135,14 @@ def blur(config: BackboneConfig, channels: int) -> nn.Module:
     return layer(channels, size=config.blur_size, stride=2, reflection_pad=config.reflection_pad)
 
 
-def max_pool(config: BackboneConfig, channels: int, size: int) -> nn.Module:
-    """Max-pooling of stride 2, or at stride 1 and then blurred (Zhang, ICML 2019, Sec. 3)."""
+def max_pool(
+    config: BackboneConfig, channels: int, size: int, *, ceil_mode: bool = False
+) -> nn.Module:
+    """Max-pooling of stride 2, or at stride 1 and then blurred (Zhang, ICML 2019, Sec. 3).
+
+    ``ceil_mode`` rounds the output's size up, as in :class:`torch.nn.MaxPool2d`; at stride 1
+    there is nothing to round.
+    """
     if config.anti_alias == "none":
-        return nn.MaxPool2d(size, stride=2)
+        return nn.MaxPool2d(size, stride=2, ceil_mode=ceil_mode)
     return nn.Sequential(nn.MaxPool2d(size, stride=1), blur(config, channels))

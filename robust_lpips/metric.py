@@ -159,7 +159,7 @@ class RobustLPIPS(nn.Module):
         return (total, layers) if per_layer else total
 
     def features(self, images: Tensor, *, normalize: bool = False) -> tuple[Tensor, ...]:
-        """Features of each tap, for :meth:`distance`: compute once what is compared often.
+        """Unit-normalised features of each tap: compute once what :meth:`distance` takes often.
 
         Args:
             images: (N, 3, H, W) or (3, H, W), as :meth:`forward` takes them; values are not
@@ -212,7 +212,10 @@ class RobustLPIPS(nn.Module):
             images = images.to(dtype) / 127.5 - 1.0
         elif normalize:
             images = 2.0 * images.to(dtype) - 1.0
-        return self.backbone((images.to(dtype) - self.shift) / self.scale)
+        features = self.backbone((images.to(dtype) - self.shift) / self.scale)
+        # Under autocast the norm would be in half precision; features are raised from it.
+        with torch.autocast(self.shift.device.type, enabled=False):
+            return tuple(map(unit_norm, features))
 
     def _layers(
         self,
@@ -225,20 +228,26 @@ class RobustLPIPS(nn.Module):
         """What each layer adds: (N, L), or (N, L, *size) where a size is given."""
         layers = []
         weights = list(self.lin) or [None] * len(features0)
-        # Under autocast the weighing would be in half precision; features are raised from it.
         with torch.autocast(self.shift.device.type, enabled=False):
             for f0, f1, weight in zip(features0, features1, weights, strict=True):
-                difference = (unit_norm(f0) - unit_norm(f1)).square()
+                difference = (f0 - f1).square()
                 if dropout > 0.0:  # asked in Python: a compiler may have made it symbolic
-                    difference = F.dropout(difference, dropout)
-                if weight is not None:
-                    difference = difference * weight.view(1, -1, 1, 1)
-                value = difference.sum(dim=1, keepdim=True)
+                    # On a CPU F.dropout takes several times as long to draw its mask.
+                    difference = difference * (torch.rand_like(difference) >= dropout)
+                value = weigh(difference, weight) / (1.0 - dropout)
                 if size is None:
                     layers.append(value.mean(dim=(2, 3)))
                 else:
                     layers.append(F.interpolate(value, size, mode="bilinear", align_corners=False))
         return torch.cat(layers, dim=1)
+
+
+def weigh(difference: Tensor, weight: Tensor | None) -> Tensor:
+    """The sum over channels, weighted if ``weight`` (C,) is given: (N, C, H, W) to (N, 1, H, W)."""
+    if weight is None:
+        return difference.sum(dim=1, keepdim=True)
+    # Channels are last in memory already: no weighted copy is made, forward or backward.
+    return (difference.movedim(1, -1) @ weight.to(difference.dtype)).unsqueeze(1)
 
 
 def unit_norm(features: Tensor) -> Tensor:
@@ -252,4 +261,6 @@ def unit_norm(features: Tensor) -> Tensor:
     if features.dtype in (torch.float16, torch.bfloat16):
         features = features.float()
     # The gradient of this norm is 0, not infinite, where all channels are 0.
-    return features / (torch.linalg.vector_norm(features, dim=1, keepdim=True) + eps)
+    norm = torch.linalg.vector_norm(features, dim=1, keepdim=True)
+    # One reciprocal a position: the gradient of a division would go over all features five times.
+    return features * (norm + eps).reciprocal()

@@ -3,51 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Literal
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from lightning_fabric import Fabric
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader, Dataset, default_collate
 
+from robust_lpips.evaluation import measure, triplet_outcomes, two_afc_score
 from robust_lpips.metric import RobustLPIPS
-from robust_lpips.training.objectives import Objective, RankingObjective, TeacherObjective
-
-Target = Literal["judge", "teacher"]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a metric is trained from scratch; the defaults are those of the papers.
-
-    Attributes:
-        target: ``"judge"``, the ranking loss on people's judgments (Zhang et al., CVPR 2018), or
-            ``"teacher"``, distillation of another metric.
-        epochs: passes over the triplets.
-        decay_epochs: how many of the last epochs lower the learning rate, in equal steps.
-        learning_rate: of Adam.
-        batch_size: triplets a step.
-        dropout: share of squared differences left out before each 1x1 layer.
-    """
-
-    target: Target = "judge"
-    epochs: int = 10
-    decay_epochs: int = 4
-    learning_rate: float = 1e-4
-    batch_size: int = 50
-    dropout: float = 0.5
-
-    def rate(self, epoch: int) -> float:
-        """Learning rate of an epoch, counted from 0.
-
-        Example:
-            >>> [round(Recipe().rate(epoch) / 1e-4, 1) for epoch in (0, 5, 6, 7, 8, 9)]
-            [1.0, 1.0, 0.8, 0.6, 0.4, 0.2]
-        """
-        left = (self.epochs - epoch) / (self.decay_epochs + 1)
-        return self.learning_rate * min(1.0, left)
+from robust_lpips.training.batches import EpochBatches
+from robust_lpips.training.log import TrainingLog
+from robust_lpips.training.objectives import OBJECTIVES
+from robust_lpips.training.recipe import Recipe
+from robust_lpips.training.session import BEST, LAST, Session
+from robust_lpips.training.trainee import Trainee, clamp, split
 
 
 def fit(
@@ -56,97 +32,152 @@ def fit(
     recipe: Recipe,
     *,
     seed: int = 0,
+    validation: Dataset | None = None,
+    output: Path | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    checkpoint_every: int = 200,
+    fabric: Fabric | None = None,
     num_workers: int = 0,
     on_step: Callable[[float], None] | None = None,
-) -> list[float]:
-    """Train every weight of ``metric`` in place.
+) -> pd.DataFrame:
+    """Train ``metric`` in place (Zhang et al., CVPR 2018, Sec. 3).
 
-    The reference's features are computed once for both distances. After every step the 1x1
-    weights are clamped at 0, so that no difference can lower a distance.
+    Where ``output`` holds a checkpoint of the same training, it goes on from there, and the end is
+    the same, to the bit on a CPU, as without the interruption.
 
     Args:
-        metric: with ``linear=True``, on the device to train on.
+        metric: with ``linear=True``, unless only the head learns.
         dataset: items as :class:`robust_lpips.data.TwoAFCDataset`; for ``target="teacher"`` also
             with ``teacher``, the teacher's two distances.
         recipe: how.
         seed: of the order of triplets, the dropout and the head.
+        validation: triplets on which the metric is scored before training and after every epoch.
+        output: folder for ``last.pt``, ``best.pt`` (by 2AFC on ``validation``; the first of equal
+            ones) and the log; both checkpoints are what ``RobustLPIPS(weights=...)`` takes. None:
+            nothing is written.
+        provenance: numbers and strings that say where metric and triplets come from; kept in the
+            checkpoints.
+        checkpoint_every: steps after which ``last.pt`` is written, beside the end of each epoch.
+        fabric: device, precision and processes, launched; default: one process, the metric's own
+            device, float32.
         num_workers: processes that load images.
         on_step: called with the loss after every step.
 
     Returns:
-        The mean loss of each epoch.
+        A row an epoch, the first before training: ``epoch, loss, accuracy, validation,
+        learning_rate``; accuracies are 2AFC scores in [0, 1].
 
     Raises:
-        ValueError: for a metric without 1x1 weights, and where the loss is not finite.
+        ValueError: for a metric without 1x1 weights, where the loss is not finite, and for an
+            ``output`` that holds another training.
     """
-    if not metric.linear:
+    if not metric.linear and recipe.mode != "head":
         raise ValueError("metric must have 1x1 weights to train: build it with linear=True")
+    fabric = fabric or launch(metric.shift.device)
+    batches = EpochBatches(
+        len(dataset), recipe.batch_size, seed, fabric.global_rank, fabric.world_size
+    )
     torch.manual_seed(seed)
     # Distances of a metric in half precision are float32.
     dtype = torch.promote_types(metric.shift.dtype, torch.float32)
-    objective = _objective(recipe.target).to(metric.shift.device, dtype)
-    loader = DataLoader(
-        dataset,
-        batch_size=recipe.batch_size,
-        shuffle=True,
-        num_workers=num_workers,
-        generator=torch.Generator().manual_seed(seed),
-    )
-    parameters = [*metric.parameters(), *objective.parameters()]
-    optimizer = torch.optim.Adam(parameters, lr=recipe.learning_rate, betas=(0.5, 0.999))
-    means = []
-    with _trainable(metric):
-        for epoch in range(recipe.epochs):
-            for group in optimizer.param_groups:
-                group["lr"] = recipe.rate(epoch)
-            total = 0.0
-            for step, batch in enumerate(loader):
-                d0, d1 = _distances(metric, batch, recipe.dropout)
-                batch = {k: v.to(d0.device) for k, v in batch.items() if isinstance(v, Tensor)}
-                if epoch == step == 0:
-                    objective.start(d0, d1, batch)
-                loss = objective(d0, d1, batch)
-                value = loss.item()  # once: on a GPU it waits for the step
-                if not math.isfinite(value):
-                    raise ValueError(f"loss is {value} in step {step} of epoch {epoch}")
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                clamp(metric)
-                total += value * len(d0)
-                if on_step is not None:
-                    on_step(value)
-            means.append(total / len(dataset))
-    return means
+    trainee = Trainee(metric, OBJECTIVES[recipe.target]().to(dtype), recipe)
+    fabric.to_device(trainee)
+    _start_objective(trainee, [dataset[index] for index in next(batches.whole())], fabric)
+    with trainee.learning():
+        optimizer = torch.optim.Adam(
+            trainee.learnt(), recipe.learning_rate, betas=(0.5, 0.999), fused=True
+        )
+        scheduler = LambdaLR(optimizer, recipe.decay)
+        model, optimizer = fabric.setup(trainee, optimizer)
+        # From here on processes draw dropout of their own.
+        torch.manual_seed(seed + fabric.global_rank)
+        settings = {"seed": seed, "triplets": len(dataset), "recipe": asdict(recipe)}
+        settings |= dict(provenance or {})
+        session = Session(fabric, trainee, optimizer, scheduler, settings, output)
+        progress = session.begin(lambda: _validate(session, validation))
+        loader = DataLoader(
+            dataset,
+            batch_sampler=batches,
+            num_workers=num_workers,
+            # Of its own: the global one is dropout's, and has to be where it was left.
+            generator=torch.Generator(),
+        )
+        with TrainingLog(session, batches.steps) as log:
+            while progress.epoch < recipe.epochs:
+                batches.epoch, batches.first = progress.epoch, progress.step
+                for batch in loader:
+                    triplets = batches.triplets(progress.step)
+                    loss, accuracy = _step(session, model, batch, triplets)
+                    progress.count(loss, accuracy, triplets)
+                    log.step(loss, accuracy)
+                    if progress.step % checkpoint_every == 0:
+                        session.save(LAST)
+                    if on_step is not None:
+                        on_step(loss)
+                progress.end_epoch(_validate(session, validation), session.learning_rate)
+                scheduler.step()
+                log.epoch()
+                # In this order: a run cut off between the two repeats the epoch, and writes both.
+                session.save(*[BEST] * progress.best_is_last, LAST)
+    return pd.DataFrame(progress.history)
 
 
-def clamp(metric: RobustLPIPS) -> None:
-    """Raise negative 1x1 weights to 0."""
+def _step(
+    session: Session, model: nn.Module, batch: Mapping[str, Any], triplets: int
+) -> tuple[float, float]:
+    """One step on this process's part of ``triplets``; loss and accuracy of them all."""
+    fabric, progress = session.fabric, session.progress
+    images, targets = split(fabric.to_device(batch))
+    loss, d0, d1 = model(images, targets)
+    if not math.isfinite(loss.item()):
+        raise ValueError(f"loss is {loss.item()} in step {progress.step} of epoch {progress.epoch}")
+    # Fabric averages over processes; the parts of a short last batch may differ in size.
+    share = len(d0) * fabric.world_size / triplets
+    loss = loss * share
+    session.optimizer.zero_grad()
+    fabric.backward(loss)
+    session.optimizer.step()
+    if session.trainee.lin_learns:
+        clamp(session.trainee.metric)
+    accuracy = share * two_afc_score(d0.detach(), d1.detach(), targets.tensors["judge"])
+    means = torch.tensor([loss.item(), accuracy], dtype=torch.float64)
+    loss, accuracy = fabric.all_reduce(fabric.to_device(means), reduce_op="mean").tolist()
+    return loss, accuracy
+
+
+def _start_objective(trainee: Trainee, items: list[dict[str, Any]], fabric: Fabric) -> None:
+    """Starting values from the first step's triplets, all of them in every process."""
+    images, targets = split(fabric.to_device(default_collate(items)))
     with torch.no_grad():
-        for weight in metric.lin:
-            weight.clamp_(min=0.0)
+        trainee.objective.start(*trainee.distances(images), targets.tensors)
 
 
-@contextmanager
-def _trainable(metric: RobustLPIPS) -> Iterator[None]:
-    """Let gradients reach every weight and batch normalisation follow its batch; then undo both."""
-    metric.requires_grad_(True)
-    metric.backbone.train()
-    try:
-        yield
-    finally:
-        metric.requires_grad_(False)
-        metric.backbone.eval()
+def _validate(session: Session, dataset: Dataset | None) -> float | None:
+    """2AFC on the validation triplets, a mean over subsets, in [0, 1]."""
+    score = None
+    if dataset is not None and session.fabric.is_global_zero:
+        # Loading draws from the generator that dropout draws from next.
+        with torch.random.fork_rng(devices=[]):
+            table = measure(session.trainee.metric, dataset, max_shift=0, progress=False)
+        score = float(triplet_outcomes(table).groupby("subset")["two_afc"].mean().mean())
+    return session.fabric.broadcast(score)
 
 
-def _distances(
-    metric: RobustLPIPS, batch: dict[str, Tensor], dropout: float
-) -> tuple[Tensor, Tensor]:
-    images = torch.cat([batch["ref"], batch["p0"], batch["p1"]]).to(metric.shift.device)
-    features = [tap.chunk(3) for tap in metric.features(images)]
-    ref, p0, p1 = ([parts[i] for parts in features] for i in range(3))
-    return metric.distance(ref, p0, dropout=dropout), metric.distance(ref, p1, dropout=dropout)
+def launch(device: torch.device | str = "cpu", precision: str = "32-true") -> Fabric:
+    """Fabric for this process, or for those that ``torchrun`` started.
 
-
-def _objective(target: Target) -> Objective:
-    return {"judge": RankingObjective, "teacher": TeacherObjective}[target]()
+    Args:
+        device: ``"cpu"``, ``"cuda"`` or ``"cuda:1"``; under ``torchrun`` each process takes its
+            own GPU.
+        precision: ``"32-true"``, ``"bf16-mixed"``, or another one that Fabric knows.
+    """
+    device = torch.device(device)
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    if world_size > 1:
+        local = int(os.environ["LOCAL_WORLD_SIZE"])
+        where = {"devices": local, "num_nodes": world_size // local, "strategy": "ddp"}
+    else:
+        where = {"devices": 1 if device.index is None else [device.index]}
+    fabric = Fabric(accelerator=device.type, precision=precision, **where)
+    fabric.launch()
+    return fabric

@@ -77,3 +77,6 @@ class TeacherObjective(nn.Module):
         student = torch.stack([d0, d1], dim=1)
         teacher = batch["teacher"].to(student)
         return (teacher + _LOG_FLOOR).log() - (student + _LOG_FLOOR).log()
+
+
+OBJECTIVES = {"judge": RankingObjective, "teacher": TeacherObjective}

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 from torch.utils.data import Dataset
+
+from robust_lpips.comparison import load_metric
+from robust_lpips.data.sample import JUDGE, judge_distances
+from robust_lpips.evaluation import measure, read_distances, write_distances
 
 
 class WithTeacher(Dataset):
@@ -38,3 +43,36 @@ class WithTeacher(Dataset):
         if key not in self.teacher:
             raise ValueError(f"distances lack the sample {'/'.join(key)}")
         return item | {"teacher": self.teacher[key]}
+
+
+def with_teacher(
+    dataset: Dataset,
+    teacher: str,
+    path: Path,
+    *,
+    device: torch.device | str = "cpu",
+    num_workers: int = 0,
+) -> WithTeacher:
+    """``dataset`` with the distances of a teacher, measured at most once.
+
+    The sample set brings those of its judge; others are measured, unless ``path`` has them.
+
+    Args:
+        dataset: items as :class:`robust_lpips.data.TwoAFCDataset`.
+        teacher: a name of :func:`robust_lpips.comparison.metric_names`.
+        path: a ``.csv.gz`` file that keeps what was measured. It does not say whose distances
+            they are: one file a teacher and dataset.
+        device: where to measure.
+        num_workers: processes that load images meanwhile.
+
+    Raises:
+        ValueError: unknown teacher.
+    """
+    distances = judge_distances(dataset) if teacher == JUDGE else None
+    if distances is None:
+        if not path.is_file():
+            metric = load_metric(teacher, device)
+            table = measure(metric, dataset, max_shift=0, device=device, num_workers=num_workers)
+            write_distances(table, path)
+        distances = read_distances(path)
+    return WithTeacher(dataset, distances)

@@ -1,0 +1,106 @@
+"""What training writes down while it runs: CSV always, TensorBoard where it is installed."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+import pandas as pd
+from lightning_fabric.loggers import TensorBoardLogger
+
+from robust_lpips.tables import write_csv
+from robust_lpips.training.session import Progress, Session
+
+STEP_COLUMNS = ("epoch", "step", "loss", "accuracy", "learning_rate")
+STEPS_FILE, HISTORY_FILE, TENSORBOARD_FOLDER = "steps.csv", "history.csv", "tensorboard"
+
+
+class TrainingLog:
+    """``steps.csv``, a line a step, ``history.csv``, a line an epoch, and TensorBoard's events.
+
+    ``accuracy`` is the mean 2AFC score on the step's triplets, in [0, 1]. Epochs and steps are
+    counted from 0 in ``steps.csv``; ``history.csv`` is what :func:`~robust_lpips.training.fit`
+    returns. Lines of an interrupted run that its last checkpoint does not know are taken back.
+
+    A context manager. Without a folder, and in any process but the first, it does nothing.
+
+    Args:
+        session: its folder is where, its progress what is logged.
+        steps: of an epoch.
+    """
+
+    def __init__(self, session: Session, steps: int) -> None:
+        self.session = session
+        self.steps = steps
+        self.active = session.folder is not None and session.fabric.is_global_zero
+
+    def __enter__(self) -> TrainingLog:
+        if not self.active:
+            return self
+        folder, progress = self.session.folder, self.session.progress
+        _cut(folder / STEPS_FILE, progress)
+        self._file = (folder / STEPS_FILE).open("a", newline="", encoding="utf-8", buffering=1)
+        self._writer = csv.DictWriter(self._file, STEP_COLUMNS, lineterminator="\n")
+        self._tensorboard = None
+        if importlib.util.find_spec("tensorboard"):
+            self._tensorboard = TensorBoardLogger(
+                folder, name=TENSORBOARD_FOLDER, version="", purge_step=self._steps_done
+            )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self.active:
+            self._file.close()
+            if self._tensorboard is not None:
+                self._tensorboard.finalize("finished" if error is None else "failed")
+
+    def step(self, loss: float, accuracy: float) -> None:
+        """The step that has just been counted."""
+        if self.active:
+            progress = self.session.progress
+            values = {
+                "loss": loss,
+                "accuracy": accuracy,
+                "learning_rate": self.session.learning_rate,
+            }
+            self._writer.writerow({"epoch": progress.epoch, "step": progress.step - 1, **values})
+            self._events(values)
+
+    def epoch(self) -> None:
+        """The epoch that has just ended."""
+        if self.active:
+            history = self.session.progress.history
+            write_csv(pd.DataFrame(history), self.session.folder / HISTORY_FILE)
+            names = ("loss", "accuracy", "validation")
+            self._events(
+                {f"epoch {n}": history[-1][n] for n in names if history[-1][n] is not None}
+            )
+
+    @property
+    def _steps_done(self) -> int:
+        return self.session.progress.epoch * self.steps + self.session.progress.step
+
+    def _events(self, values: Mapping[str, float]) -> None:
+        if self._tensorboard is not None:
+            self._tensorboard.log_metrics(dict(values), self._steps_done)
+
+
+def _cut(path: Path, progress: Progress) -> None:
+    """Leave the lines of the steps that ``progress`` has counted, under a header."""
+    steps = pd.DataFrame(columns=list(STEP_COLUMNS))
+    if path.is_file():
+        # As text, so that what stays is written as it was; a kill may have cut the last line.
+        found = pd.read_csv(path, dtype=str, on_bad_lines="skip").dropna()
+        numbers = found[["epoch", "step"]].astype(int)
+        same_epoch = numbers["epoch"] == progress.epoch
+        earlier = numbers["epoch"] < progress.epoch
+        steps = found[earlier | (same_epoch & (numbers["step"] < progress.step))]
+    write_csv(steps, path)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing.connection import wait
 from multiprocessing.queues import SimpleQueue
 from multiprocessing.sharedctypes import Synchronized
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 from tqdm.auto import tqdm
@@ -35,6 +36,9 @@ class Task(Protocol):
         """Do it."""
 
 
+AnyTask = TypeVar("AnyTask", bound=Task)
+
+
 def available_cores() -> int:
     """CPU cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
@@ -42,31 +46,52 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def run_tasks(tasks: Sequence[Task], jobs: int, description: str = "", unit: str = "") -> None:
-    """Do all tasks, the longest first, ``jobs`` at a time.
+def cores_a_task(jobs: int) -> int:
+    """Cores of this machine that each of ``jobs`` tasks at a time has to itself."""
+    return max(1, available_cores() // jobs)
 
-    With one job they run here; with several, in processes that share the cores evenly. The first
-    error stops what has not begun and is raised. Where no task counts its work there is no bar.
-    """
+
+def machine(device: str) -> str:
+    """What computes, in words."""
+    if torch.device(device).type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
+    capability = torch.backends.cpu.get_cpu_capability()
+    return f"{available_cores()} CPU cores ({capability}), torch {torch.__version__}"
+
+
+@contextmanager
+def progress_bar(
+    tasks: Sequence[AnyTask], description: str, unit: str
+) -> Iterator[tuple[list[AnyTask], tqdm]]:
+    """The tasks, the longest first, and a bar over their work; none where they count none."""
     tasks = sorted(tasks, key=lambda task: task.work, reverse=True)
     total = sum(task.work for task in tasks)
     with tqdm(total=total, desc=description, unit=unit, unit_scale=True, disable=not total) as bar:
-        if jobs == 1 or len(tasks) == 1:
+        yield tasks, bar
+
+
+def run_tasks(tasks: Sequence[Task], jobs: int, description: str = "", unit: str = "") -> None:
+    """Do all tasks, the longest first, ``jobs`` at a time.
+
+    With one job they run here; with several, in processes, and each task has its share of the
+    cores, however many tasks there are. The first error stops what has not begun and is raised.
+    """
+    with progress_bar(tasks, description, unit) as (tasks, bar):
+        if jobs == 1:
             for task in tasks:
                 bar.set_postfix_str(task.name)
                 task(bar.update)
         else:
-            _run_in_processes(tasks, min(jobs, len(tasks)), bar)
+            _run_in_processes(tasks, jobs, bar)
 
 
 def _run_in_processes(tasks: Sequence[Task], jobs: int, bar: tqdm) -> None:
     # Forking a process that has used threads is not safe; and a GPU could not be shared so.
     context = multiprocessing.get_context("spawn")
     shared = _Shared(context.Value("i", 0), context.Value("d", 0.0), context.SimpleQueue())
-    threads = max(1, available_cores() // jobs)
     workers = [
-        context.Process(target=_worker, args=(tasks, shared, threads), daemon=True)
-        for _ in range(jobs)
+        context.Process(target=_worker, args=(tasks, shared, cores_a_task(jobs)), daemon=True)
+        for _ in range(min(jobs, len(tasks)))
     ]
     for worker in workers:
         worker.start()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 
 from robust_lpips.evaluation import (
     ceilings_table,
@@ -18,16 +19,15 @@ from robust_lpips.evaluation import (
     summarize,
 )
 from robust_lpips.plots import plot_ablation
-from robust_lpips.studies.ablation import (
+from robust_lpips.studies.rows import PUBLISHED_QUANTITIES
+from robust_lpips.studies.study import Study
+from robust_lpips.studies.tasks import (
     REFERENCES,
     ReferenceTask,
     RowTask,
-    Study,
     multiply_accumulates,
     parameters,
 )
-from robust_lpips.studies.pool import available_cores
-from robust_lpips.studies.rows import PUBLISHED_QUANTITIES
 from robust_lpips.tables import to_markdown, with_interval, write_csv, write_text
 
 STATES = ("untrained", "trained")
@@ -60,8 +60,7 @@ def summary_table(study: Study, tasks: Sequence[RowTask]) -> pd.DataFrame:
         | {"state": state}
         | _cost(task, state)
         | _configuration(task)
-        | {f"published_{name}": task.row.published[name] for name in PUBLISHED_QUANTITIES}
-        | {"published_note": task.row.note}
+        | _published(task)
         for task in tasks
         for state in STATES
     ]
@@ -76,18 +75,18 @@ def summary_table(study: Study, tasks: Sequence[RowTask]) -> pd.DataFrame:
 def difference_table(tasks: Sequence[RowTask]) -> pd.DataFrame:
     """Paired differences, in percentage points, with 95 % intervals.
 
-    Each row trained against itself untrained, and each row against its baseline in both states:
-    ``row, seed, comparison, quantity, a, b, difference, low, high``.
+    Each row trained against itself untrained, and each row against each of its baselines in both
+    states: ``row, seed, comparison, quantity, a, b, difference, low, high``.
     """
     by_name = {(task.row.name, task.seed): task for task in tasks}
     rows = []
     for task in tasks:
         a, b = (read_distances(task.distances_path(state)) for state in reversed(STATES))
         rows.append(_labelled(paired_difference(a, b), task, "trained - untrained"))
-        baseline = by_name.get((task.row.baseline, task.seed))
-        for state in STATES if baseline else ():
+        baselines = [by_name.get((name, task.seed)) for name in task.row.baselines]
+        for baseline, state in product(filter(None, baselines), STATES):
             a, b = (read_distances(t.distances_path(state)) for t in (task, baseline))
-            comparison = f"{state}: row - {task.row.baseline}"
+            comparison = f"{state}: row - {baseline.row.name}"
             rows.append(_labelled(paired_difference(a, b), task, comparison))
     return pd.concat(rows, ignore_index=True)
 
@@ -141,12 +140,20 @@ def _cost(task: RowTask, state: str) -> dict[str, float]:
 def _configuration(task: RowTask) -> dict[str, Any]:
     config = task.row.config
     return {
+        "arch": config.arch,
         "anti_alias": config.anti_alias,
         "reflection_pad": config.reflection_pad,
         "conv1_stride": config.stride1,
         "blur_placement": config.blur_placement,
         "full_conv": config.full_conv,
+        "skip": config.skip,
     }
+
+
+def _published(task: RowTask) -> dict[str, Any]:
+    published = task.row.published
+    numbers = {f"published_{name}": published.get(name, math.nan) for name in PUBLISHED_QUANTITIES}
+    return numbers | {"published_note": task.row.note}
 
 
 def _labelled(differences: pd.DataFrame, task: RowTask, comparison: str) -> pd.DataFrame:
@@ -195,15 +202,13 @@ def _page(
     parts = [
         f"# Ablation: {study.table}",
         f"Measured on {_conditions(study, summary)}. {JUDGE_NOTES[study.dataset_name]} "
-        f"Bracketed or after ±: {spread}. Made by `{command}` on {machine(study.device)}.",
+        f"Bracketed or after ±: {spread}. Made by `{command}` on {_machines(tasks)}.",
         f"{_training_note(study)} Accuracy that the judgments allow: an oracle "
         f"{ceilings['oracle']:.2f} %, one more person {ceilings['one_more_person']:.2f} %.",
         f"## Measured\n\naccuracy: {accuracy}, in percent; r_rf n: share of triplets whose ranking "
         "a shift of n pixels flips, in percent; MMAC: million multiply-accumulates an image.",
         to_markdown(_measured(summary)),
-        "## Published\n\nGhildyal and Liu, ECCV 2022: BAPPS validation set, trained on people's "
-        "judgments. The last column says what is our reading of a page that lost its marks.",
-        to_markdown(_published(summary), dict.fromkeys(_PUBLISHED_LABELS.values(), ".2f")),
+        *_published_section(summary),
         "## Differences\n\nPaired over the same triplets, in percentage points.",
         to_markdown(_difference_rows(differences)),
     ]
@@ -211,7 +216,7 @@ def _page(
 
 
 def _training_note(study: Study) -> str:
-    recipe = study.size.recipe
+    recipe = study.preset.recipe
     how = (
         f"{recipe.epochs} epoch{'s' if recipe.epochs > 1 else ''}, batch {recipe.batch_size}, "
         f"Adam at {recipe.learning_rate:g}"
@@ -224,12 +229,10 @@ def _training_note(study: Study) -> str:
     return f"Trained from random weights on judgments with the ranking loss ({how})."
 
 
-def machine(device: str) -> str:
-    """What computed, in words."""
-    if torch.device(device).type == "cuda":
-        return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
-    capability = torch.backends.cpu.get_cpu_capability()
-    return f"{available_cores()} CPU cores ({capability}), torch {torch.__version__}"
+def _machines(tasks: Sequence[RowTask]) -> str:
+    """Where the rows were computed."""
+    found = [stage["machine"] for task in tasks for stage in task.record.values()]
+    return "; ".join(dict.fromkeys(found))
 
 
 def _measured(summary: pd.DataFrame) -> pd.DataFrame:
@@ -269,11 +272,25 @@ def _number(value: float, scale: float, digits: int) -> str:
     return "" if pd.isna(value) else f"{value * scale:.{digits}f}"
 
 
-def _published(summary: pd.DataFrame) -> pd.DataFrame:
+def _published_section(summary: pd.DataFrame) -> list[str]:
+    """What the paper reports of the rows; where it reports nothing, the notes on them alone."""
     rows = summary[summary["state"] == "trained"].drop_duplicates("row")
-    labels = {f"published_{name}": label for name, label in _PUBLISHED_LABELS.items()}
-    labels["published_note"] = "our reading"
-    return rows[["row", *labels]].rename(columns=labels)
+    notes = {"row": "row", "published_note": "note"}
+    numbers = {f"published_{name}": label for name, label in _PUBLISHED_LABELS.items()}
+    if rows[list(numbers)].notna().any(axis=None):
+        columns = {"row": "row"} | numbers | notes
+        return [
+            "## Published\n\nGhildyal and Liu, ECCV 2022: BAPPS validation set, trained on "
+            "people's judgments. The last column says what is our reading of a page that lost its "
+            "marks, and what the released code does otherwise.",
+            to_markdown(
+                rows[list(columns)].rename(columns=columns), dict.fromkeys(numbers.values(), ".2f")
+            ),
+        ]
+    noted = rows[rows["published_note"] != ""]
+    if noted.empty:
+        return []
+    return ["## Notes", to_markdown(noted[list(notes)].rename(columns=notes))]
 
 
 def _difference_rows(differences: pd.DataFrame) -> pd.DataFrame:

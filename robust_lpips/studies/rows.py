@@ -9,10 +9,12 @@ from importlib import resources
 
 from robust_lpips.backbones import BackboneConfig
 
-# Transcribed from Ghildyal and Liu, ECCV 2022 (arXiv 2207.13686).
+# Transcribed from Ghildyal and Liu, ECCV 2022 (arXiv 2207.13686), which gives no numbers of "skip".
 TABLES = {
     "alexnet": "ablation_alexnet.csv",
     "blur-placement": "ablation_blur_placement.csv",
+    "backbones": "ablation_backbones.csv",
+    "skip": "ablation_skip.csv",
 }
 PUBLISHED_QUANTITIES = ("two_afc", "rrf_1", "rrf_2", "rrf_3")
 
@@ -24,15 +26,15 @@ class Row:
     Attributes:
         name: as printed.
         config: the backbone.
-        published: 2AFC and r_rf on BAPPS val that the paper reports, in percent.
-        baseline: name of the row that it is compared with, if any.
-        note: what in the row is our reading of the page, if anything.
+        published: 2AFC and r_rf on BAPPS val that the paper reports, in percent; may be empty.
+        baselines: names of the rows that it is compared with.
+        note: what in the row is our reading of the page, or differs from the released code.
     """
 
     name: str
     config: BackboneConfig
     published: Mapping[str, float]
-    baseline: str | None
+    baselines: tuple[str, ...]
     note: str
 
 
@@ -57,8 +59,8 @@ def _row(record: dict[str, str]) -> Row:
     return Row(
         name=record["row"],
         config=BackboneConfig(**options),
-        published={name: float(record[name]) for name in PUBLISHED_QUANTITIES},
-        baseline=record["baseline"] or None,
+        published={name: float(record[name]) for name in PUBLISHED_QUANTITIES if name in record},
+        baselines=tuple(record["baseline"].split()),
         note=record["note"],
     )
 

@@ -1,0 +1,42 @@
+"""The triplets of a run: BAPPS where it is, else the sample set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from torch.utils.data import Dataset, Subset
+
+from robust_lpips.data import TwoAFCDataset, sample_dataset
+
+
+def triplets(data_root: str | Path | None, split: str, n: int | None, image_size: int) -> Dataset:
+    """Triplets to train on or to measure on; the sample set is built where it is not there yet.
+
+    Args:
+        data_root: folder of BAPPS; None: the sample set of seed 0.
+        split: ``"train"`` or ``"val"``; of BAPPS every subset that is present.
+        n: how many; of BAPPS evenly spaced ones, so that every subset is among them. None, or
+            more than there are: all of BAPPS.
+        image_size: side of the patches in pixels.
+
+    Raises:
+        ValueError: ``n`` below 1, or None for the sample set, which has no end.
+        FileNotFoundError: no BAPPS there.
+    """
+    if data_root is None:
+        return sample_dataset(split=split, n=n, image_size=image_size)
+    return evenly_spaced(TwoAFCDataset(data_root, split, image_size=image_size), n)
+
+
+def evenly_spaced(dataset: Dataset, n: int | None) -> Dataset:
+    """``n`` items from the first to the last; all where ``n`` is None or there are not more.
+
+    Raises:
+        ValueError: ``n`` below 1.
+    """
+    if n is not None and n < 1:
+        raise ValueError(f"n must be at least 1; got {n}")
+    if n is None or n >= len(dataset):
+        return dataset
+    return Subset(dataset, np.linspace(0, len(dataset) - 1, n).round().astype(int).tolist())

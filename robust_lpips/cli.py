@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 
 import torch
 
+from robust_lpips.backbones import BackboneConfig
+from robust_lpips.backbones.config import ALLOWED
+
 
 def add_data_arguments(parser: argparse.ArgumentParser, output: str) -> None:
-    """Add ``--data-root``, ``--image-size``, ``--device`` and ``--output`` to ``parser``.
+    """Add ``--data-root``, ``--sample``, ``--image-size``, ``--device`` and ``--output``.
 
     ``output`` says what the last is where it is not given; it and ``data_root`` are None then.
     """
-    parser.add_argument(
-        "--data-root",
-        type=existing_folder,
-        help="folder of BAPPS, which holds 2afc (default: the sample set, built on first use)",
+    data = parser.add_mutually_exclusive_group()
+    data.add_argument("--data-root", type=existing_folder, help="folder of BAPPS, which holds 2afc")
+    data.add_argument(
+        "--sample",
+        action="store_true",
+        help="the sample set, built on first use, in place of BAPPS (the default)",
     )
     parser.add_argument(
         "--image-size", type=positive_int, default=64, help="side of the patches in pixels (64)"
@@ -30,6 +39,45 @@ def add_data_arguments(parser: argparse.ArgumentParser, output: str) -> None:
         help="cpu, cuda, cuda:1, ... (%(default)s)",
     )
     parser.add_argument("--output", type=Path, help=f"folder of the results ({output})")
+
+
+def add_backbone_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add an option for every field of BackboneConfig; :func:`backbone_config` reads them."""
+    group = parser.add_argument_group("backbone", "what the network is: see BackboneConfig")
+    for field in fields(BackboneConfig):
+        option = "--" + field.name.replace("_", "-")
+        if isinstance(field.default, bool):
+            group.add_argument(option, action="store_true", default=field.default)
+            continue
+        # None has no spelling: it is what stands where the option is left out.
+        values = [value for value in ALLOWED[field.name] if value is not None]
+        default = "the architecture's" if field.default is None else "%(default)s"
+        group.add_argument(
+            option,
+            type=type(values[0]),
+            choices=values,
+            default=field.default,
+            help=f"({default})",
+        )
+
+
+def backbone_config(arguments: argparse.Namespace) -> BackboneConfig:
+    """What the options of :func:`add_backbone_arguments` say.
+
+    Raises:
+        ValueError: they do not go together.
+    """
+    names = [field.name for field in fields(BackboneConfig)]
+    return BackboneConfig(**{name: getattr(arguments, name) for name in names})
+
+
+@contextmanager
+def usage_errors(parser: argparse.ArgumentParser) -> Iterator[None]:
+    """Turn a ValueError about arguments into the parser's message, which ends the program."""
+    try:
+        yield
+    except ValueError as error:
+        parser.error(str(error))
 
 
 def positive_int(text: str) -> int:
@@ -69,7 +117,10 @@ def default_device() -> torch.device:
 def command_line() -> str:
     """The command that started this experiment, as it is typed at the repository's root."""
     script = f"experiments/{Path(sys.argv[0]).name}"
-    return shlex.join(["python", script, *sys.argv[1:]])
+    launcher = ["python"]
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        launcher = ["torchrun", f"--nproc_per_node={os.environ['LOCAL_WORLD_SIZE']}"]
+    return shlex.join([*launcher, script, *sys.argv[1:]])
 
 
 def _whole_number(text: str, least: int) -> int:

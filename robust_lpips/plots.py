@@ -6,7 +6,7 @@ backend nor their settings change a plot, nor a plot them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -141,6 +141,90 @@ def plot_shift_curves(curves: pd.DataFrame, path: str | Path, title: str) -> Pat
         _draw_curves(right, curves, "rrf")
         right.set_title("Rank flips (bands: 95 % intervals)")
         right.set_ylabel(_RRF)
+    return path
+
+
+def plot_training(
+    history: pd.DataFrame, steps: pd.DataFrame, path: str | Path, title: str, accuracy_label: str
+) -> Path:
+    """Loss and accuracy of one training against its epochs.
+
+    Panels: the loss of every step (thin) and its mean over each epoch, which stands in the epoch's
+    middle; and the mean accuracy on the training triplets, likewise, and that on the validation
+    triplets before training and after each epoch, if there are any.
+
+    Args:
+        history: ``epoch`` (0: before training), ``loss``, ``accuracy``, ``validation``;
+            accuracies in [0, 1], NaN where there is none.
+        steps: ``epoch, step, loss``; epochs and steps counted from 0.
+        path: a ``.png`` file.
+        title: its first line is the heading; further lines say what the numbers are of.
+        accuracy_label: what the accuracies are.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        ValueError: another suffix, or a table without rows.
+    """
+    path = _png(path)
+    for name, table in (("history", history), ("steps", steps)):
+        if table.empty:
+            raise ValueError(f"{name} has no rows")
+    middle = history["epoch"] - 0.5
+    with _figure(path, (9.6, 4.75), title) as figure:
+        left, right = _panels(figure, 2, left=0.7, right=0.95, top=1.05, height=3.1, gap=1.7)
+        when = steps["epoch"] + (steps["step"] + 1) / (steps["step"].max() + 1)
+        left.plot(when, steps["loss"], color=_BLUE, alpha=0.35, lw=0.7, zorder=2)
+        _draw_epochs(left, {"epoch mean": (middle, history["loss"])})
+        left.set_title("Training loss (thin: each step)")
+        left.set_ylabel("loss")
+        accuracies = {
+            "training": (middle, 100 * history["accuracy"]),
+            "validation": (history["epoch"], 100 * history["validation"].astype(float)),
+        }
+        _draw_epochs(right, accuracies)
+        right.set_title("Accuracy")
+        right.set_ylabel(f"{accuracy_label} (%)")
+    return path
+
+
+def plot_training_curves(
+    histories: pd.DataFrame, path: str | Path, title: str, accuracy_label: str
+) -> Path:
+    """Training loss and validation accuracy of several trainings against epochs, a line each.
+
+    Args:
+        histories: the tables of :func:`plot_training`, one below the other, with their names in
+            a column ``run``; about a dozen runs can be told apart.
+        path: a ``.png`` file.
+        title: its first line is the heading; further lines say what the numbers are of.
+        accuracy_label: what the accuracies are.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        ValueError: another suffix, or histories without rows.
+    """
+    path = _png(path)
+    if histories.empty:
+        raise ValueError("histories has no rows")
+    runs = dict(iter(histories.groupby("run", sort=False)))
+    # Inches: the names of runs stand to the right of each panel.
+    names = 0.25 + 0.064 * max(map(len, runs))
+    with _figure(path, (8.8 + 2 * names, 4.9), title) as figure:
+        left, right = _panels(
+            figure, 2, left=0.7, right=names, top=1.05, height=3.25, gap=names + 0.7
+        )
+        _draw_epochs(
+            left, {run: (table["epoch"] - 0.5, table["loss"]) for run, table in runs.items()}
+        )
+        left.set_title("Training loss (mean of each epoch)")
+        left.set_ylabel("loss")
+        _draw_epochs(right, {run: (t["epoch"], 100 * t["validation"]) for run, t in runs.items()})
+        right.set_title("Validation")
+        right.set_ylabel(f"{accuracy_label} (%)")
     return path
 
 
@@ -347,19 +431,9 @@ def _draw_curves(axes: Axes, curves: pd.DataFrame, quantity: str) -> None:
         rows = rows.dropna(subset=[quantity]).sort_values("shift")
         if rows.empty:
             continue
-        color = _LINES[i % len(_LINES)]
-        axes.plot(
-            rows["shift"],
-            rows[quantity],
-            color=color,
-            linestyle=_DASHES[i // len(_LINES) % len(_DASHES)],
-            marker=_SHAPES[i % len(_SHAPES)],
-            markersize=4.5,
-            markeredgecolor="white",
-            markeredgewidth=0.5,
-            lw=1.6,
-            zorder=3,
-        )
+        style = _line_style(i)
+        color = style["color"]
+        axes.plot(rows["shift"], rows[quantity], **style)
         if f"{quantity}_low" in rows:
             low, high = rows[f"{quantity}_low"], rows[f"{quantity}_high"]
             axes.fill_between(rows["shift"], low, high, color=color, alpha=0.13, lw=0)
@@ -370,6 +444,39 @@ def _draw_curves(axes: Axes, curves: pd.DataFrame, quantity: str) -> None:
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("shift (px)")
+    _name_ends(axes, ends, names, colors)
+
+
+def _line_style(i: int) -> dict:
+    """How line number ``i`` is drawn: colour, dashes and shape tell some dozen apart."""
+    return {
+        "color": _LINES[i % len(_LINES)],
+        "linestyle": _DASHES[i // len(_LINES) % len(_DASHES)],
+        "marker": _SHAPES[i % len(_SHAPES)],
+        "markersize": 4.5,
+        "markeredgecolor": "white",
+        "markeredgewidth": 0.5,
+        "lw": 1.6,
+        "zorder": 3,
+    }
+
+
+def _draw_epochs(axes: Axes, lines: Mapping[str, tuple[pd.Series, pd.Series]]) -> None:
+    """Lines over epochs, each with its name at its end; values that are NaN are left out."""
+    ends, names, colors = [], [], []
+    for i, (name, (epochs, values)) in enumerate(lines.items()):
+        known = values.notna()
+        if not known.any():
+            continue
+        style = _line_style(i)
+        axes.plot(epochs[known], values[known], **style)
+        ends.append((epochs[known].iloc[-1], values[known].iloc[-1]))
+        names.append(name)
+        colors.append(style["color"])
+    # Epochs begin at 0 and end at whole numbers; what stands in their middle does not say so.
+    axes.set_xlim(left=0, right=1.02 * np.ceil(max((x for x, _ in ends), default=1)))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("epoch")
     _name_ends(axes, ends, names, colors)
 
 
@@ -396,6 +503,9 @@ def _name_ends(
     points = axes.transData.transform(ends)
     gap = 1.35 * _points(axes, 9)
     heights = _spread(points[:, 1], gap)
+    # Many names that end together would leave the figure.
+    heights += max(0.0, gap / 2 - heights.min())
+    heights -= max(0.0, heights.max() + gap / 2 - axes.figure.bbox.height)
     edge = axes.transAxes.transform((1.0, 0.0))[0]
     for (x, y), height, name, color in zip(points, heights, names, colors, strict=True):
         axes.annotate(

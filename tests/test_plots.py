@@ -4,11 +4,20 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from robust_lpips.plots import _cost, _places, _spread, plot_ablation, plot_shift_curves
+from robust_lpips.plots import (
+    _cost,
+    _places,
+    _spread,
+    plot_ablation,
+    plot_shift_curves,
+    plot_training,
+    plot_training_curves,
+)
 
 NAN = float("nan")
 TITLE = "Heading\nsample set val, 600 triplets"
 BLURPOOL = (0, 114, 178)
+VALIDATION = (213, 94, 0)
 
 
 def ablation() -> pd.DataFrame:
@@ -160,3 +169,66 @@ def test_a_label_prefers_the_free_side():
         _places(point, half, 1.0), key=lambda place: _cost(place, point, [marker, above], frame)
     )
     assert centre[1] < 97.0
+
+
+def history(epochs: int = 4) -> pd.DataFrame:
+    after = np.arange(1, epochs + 1)
+    return pd.DataFrame(
+        {
+            "epoch": np.arange(epochs + 1),
+            "loss": [NAN, *(0.7 / after)],
+            "accuracy": [NAN, *(0.7 + after / 100)],
+            "validation": 0.7 + np.arange(epochs + 1) / 90,
+        }
+    )
+
+
+def steps(epochs: int = 4) -> pd.DataFrame:
+    table = pd.DataFrame(
+        [(e, s) for e in range(epochs) for s in range(9)], columns=["epoch", "step"]
+    )
+    return table.assign(loss=0.7 / (1 + table["epoch"] + table["step"] / 9))
+
+
+def runs(count: int) -> pd.DataFrame:
+    return pd.concat([history().assign(run=f"a-long-name-of-run-{i}") for i in range(count)])
+
+
+class TestTraining:
+    def test_has_both_panels(self, tmp_path):
+        path = tmp_path / "new" / "training.png"
+        assert plot_training(history(), steps(), path, TITLE, "2AFC") == path
+        image = pixels(path)
+        assert has_color(image, BLURPOOL)
+        spines = (image < 200).all(axis=-1).sum(axis=0) > image.shape[0] / 2
+        assert np.count_nonzero(np.diff(spines.astype(int)) == 1) == 2
+        assert (image[:, [0, 1, -2, -1]] == 255).all()
+        assert [entry.name for entry in path.parent.iterdir()] == ["training.png"]
+
+    def test_without_validation(self, tmp_path):
+        table = history().assign(validation=None)
+        plot_training(table, steps(), tmp_path / "training.png", TITLE, "2AFC")
+        assert not has_color(pixels(tmp_path / "training.png"), VALIDATION)
+        plot_training(history(), steps(), tmp_path / "training.png", TITLE, "2AFC")
+        assert has_color(pixels(tmp_path / "training.png"), VALIDATION)
+
+    @pytest.mark.parametrize("count", [1, 12])
+    def test_several_runs_fit(self, count, tmp_path):
+        image = pixels(plot_training_curves(runs(count), tmp_path / "a.png", TITLE, "2AFC"))
+        # Nothing is cut off, though all lines end in one place: the margins stay white.
+        assert (image[:, [0, 1, -2, -1]] == 255).all()
+        assert (image[[0, 1, -2, -1]] == 255).all()
+
+    def test_refuses_other_files_and_nothing(self, tmp_path):
+        path = tmp_path / "plot.png"
+        for name, tables in (
+            ("history", (history()[:0], steps())),
+            ("steps", (history(), steps()[:0])),
+        ):
+            with pytest.raises(ValueError, match=f"{name} has no rows"):
+                plot_training(*tables, path, TITLE, "2AFC")
+        with pytest.raises(ValueError, match="histories has no rows"):
+            plot_training_curves(runs(1)[:0], path, TITLE, "2AFC")
+        with pytest.raises(ValueError, match=r"\.png"):
+            plot_training_curves(runs(1), tmp_path / "plot.pdf", TITLE, "2AFC")
+        assert list(tmp_path.iterdir()) == []

@@ -233,7 +233,7 @@ class RobustLPIPS(nn.Module):
                 difference = (f0 - f1).square()
                 if dropout > 0.0:  # asked in Python: a compiler may have made it symbolic
                     # On a CPU F.dropout takes several times as long to draw its mask.
-                    difference = difference * (torch.rand_like(difference) >= dropout)
+                    difference = difference * torch.rand_like(difference).sub_(dropout).ceil_()
                 value = weigh(difference, weight) / (1.0 - dropout)
                 if size is None:
                     layers.append(value.mean(dim=(2, 3)))

@@ -186,6 +186,10 @@ class RobustLPIPS(nn.Module):
         """
         return self._layers(features0, features1, size=None, dropout=dropout).sum(dim=1)
 
+    def layer_distances(self, features0: Sequence[Tensor], features1: Sequence[Tensor]) -> Tensor:
+        """What each layer adds to :meth:`distance`: (N, L), summing to it."""
+        return self._layers(features0, features1, size=None)
+
     def extra_repr(self) -> str:
         return f"{self.config}, linear={self.linear}"
 

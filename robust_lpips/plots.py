@@ -41,7 +41,25 @@ _FAMILY_NAMES = {
     "blurpool": "BlurPool",
     "adaptive": "adaptive filter",
 }
-_STRIDES = {4: "o", 2: "s", 1: "^"}
+# What a marker's shape tells: the first of these columns in which rows differ, else the last.
+_SHAPE_KEYS = {
+    "arch": {
+        "alexnet": ("o", "AlexNet"),
+        "vgg16": ("^", "VGG-16"),
+        "squeezenet1_1": ("s", "SqueezeNet 1.1"),
+        "resnet18": ("D", "ResNet-18"),
+    },
+    "skip": {
+        "none": ("o", "no skip"),
+        "strided": ("s", "strided skip"),
+        "blurpool": ("^", "blurred skip"),
+    },
+    "conv1_stride": {
+        4: ("o", "conv-1 stride 4"),
+        2: ("s", "conv-1 stride 2"),
+        1: ("^", "conv-1 stride 1"),
+    },
+}
 _RRF = r"rank flip rate $r_\mathrm{rf}$ (%)"
 _INK = "#222222"
 _GREY = "#888888"
@@ -67,14 +85,15 @@ def plot_ablation(summary: pd.DataFrame, path: str | Path, title: str) -> Path:
     Panels, from left to right: everything measured, each row untrained (hollow) and trained
     (filled) joined by a line, and references by name; the trained rows alone, enlarged; and what
     the paper reports of these rows, if anything. Bars are 95 % intervals. Colour tells the
-    anti-aliasing, shape the stride of conv-1; numbers point into the key of rows.
+    anti-aliasing, shape the architecture, the skips or the stride of conv-1, whichever differs;
+    numbers point into the key of rows.
 
     Args:
         summary: a row a configuration and state: ``row`` (its name), ``state`` (``"untrained"``,
-            ``"trained"`` or ``"reference"``), ``anti_alias``, ``conv1_stride``, ``two_afc,
-            two_afc_low, two_afc_high, rrf_1, rrf_1_low, rrf_1_high, published_two_afc,
-            published_rrf_1`` in percent, NaN where there is none, and ``two_afc_label``, which
-            says what ``two_afc`` is.
+            ``"trained"`` or ``"reference"``), ``anti_alias``, ``conv1_stride``, if they differ
+            ``arch`` and ``skip``, ``two_afc, two_afc_low, two_afc_high, rrf_1, rrf_1_low,
+            rrf_1_high, published_two_afc, published_rrf_1`` in percent, NaN where there is none,
+            and ``two_afc_label``, which says what ``two_afc`` is.
         path: a ``.png`` file.
         title: its first line is the heading; further lines say what the numbers are of.
 
@@ -87,6 +106,7 @@ def plot_ablation(summary: pd.DataFrame, path: str | Path, title: str) -> Path:
     path = _png(path)
     if summary.empty:
         raise ValueError("summary has no rows")
+    summary = summary.assign(shape=_shapes(summary))
     rows = summary[summary["state"] != "reference"]
     trained = rows[rows["state"] == "trained"]
     published = rows.drop_duplicates("row").dropna(subset=["published_two_afc", "published_rrf_1"])
@@ -330,7 +350,7 @@ def _draw_points(
         bar = {"color": color, "alpha": 0.5 if filled else 0.3, "lw": 0.9, "zorder": 2}
         axes.plot([row["rrf_1_low"], row["rrf_1_high"]], [y, y], **bar)
         axes.plot([x, x], [row["two_afc_low"], row["two_afc_high"]], **bar)
-        marker = _marker(color, _shape(row), filled=filled, size=11 if reference else 7)
+        marker = _marker(color, row["shape"], filled=filled, size=11 if reference else 7)
         axes.plot(x, y, **marker, zorder=5 if reference else 4)
     # Before the labels, which are placed in the final view.
     axes.set_xlim(left=max(axes.get_xlim()[0], 0.0) if left is None else left)
@@ -358,7 +378,7 @@ def _draw_row_key(figure: Figure, rows: pd.DataFrame, numbers: dict[str, int], t
     handles = []
     for row in rows.drop_duplicates("row").to_dict("records"):
         label = f"{numbers[row['row']]}  {row['row']}"
-        handles.append(Line2D([], [], **_marker(_color(row), _shape(row)), label=label))
+        handles.append(Line2D([], [], **_marker(_color(row), row["shape"]), label=label))
     width, height = figure.get_size_inches()
     figure.legend(
         handles=handles,
@@ -372,6 +392,7 @@ def _draw_row_key(figure: Figure, rows: pd.DataFrame, numbers: dict[str, int], t
 def _draw_marker_key(figure: Figure, rows: pd.DataFrame, columns: int) -> None:
     """What colours, shapes and fill stand for, at the bottom."""
     swatch = {"lw": 5, "solid_capstyle": "butt"}
+    column = _shape_column(rows)
     handles = [
         *(
             Line2D([], [], color=color, **swatch, label=_FAMILY_NAMES[family])
@@ -379,9 +400,9 @@ def _draw_marker_key(figure: Figure, rows: pd.DataFrame, columns: int) -> None:
             if family in set(rows["anti_alias"])
         ),
         *(
-            Line2D([], [], **_marker(_GREY, shape), label=f"conv-1 stride {stride}")
-            for stride, shape in _STRIDES.items()
-            if stride in set(rows["conv1_stride"])
+            Line2D([], [], **_marker(_GREY, shape), label=label)
+            for value, (shape, label) in _SHAPE_KEYS[column].items()
+            if value in set(rows[column])
         ),
         Line2D([], [], **_marker(_GREY, "o", filled=False), label="untrained"),
         Line2D([], [], **_marker(_GREY, "o"), label="trained"),
@@ -404,10 +425,16 @@ def _color(row: dict | pd.Series) -> str:
     return _INK if row["state"] == "reference" else _FAMILIES.get(row["anti_alias"], _GREY)
 
 
-def _shape(row: dict) -> str:
-    if row["state"] == "reference":
-        return "*"
-    return _STRIDES.get(row["conv1_stride"], "D")
+def _shape_column(rows: pd.DataFrame) -> str:
+    *varied, last = _SHAPE_KEYS
+    return next((name for name in varied if name in rows and rows[name].nunique() > 1), last)
+
+
+def _shapes(rows: pd.DataFrame) -> pd.Series:
+    """The marker of each row; references are stars."""
+    column = _shape_column(rows[rows["state"] != "reference"])
+    markers = rows[column].map({value: m for value, (m, _) in _SHAPE_KEYS[column].items()})
+    return markers.where(rows["state"] != "reference", "*")
 
 
 def _marker(color: str, shape: str, *, filled: bool = True, size: float = 7) -> dict:

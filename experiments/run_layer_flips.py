@@ -3,7 +3,8 @@
 python experiments/run_layer_flips.py
 python experiments/run_layer_flips.py --table alexnet --networks vanilla blurpool-pad2-s1 alexnet
 
-A network is a row of a table of the ablation, untrained, or a released metric.
+A network is a row of a table of the ablation, untrained, a released metric, or the path of a
+checkpoint.
 """
 
 import argparse
@@ -34,7 +35,7 @@ def main() -> None:
         nargs="+",
         metavar="NAME",
         default=DEFAULT_NETWORKS,
-        help=f"rows of the table, or released metrics ({' '.join(DEFAULT_NETWORKS)})",
+        help=f"rows of the table, released metrics, or files ({' '.join(DEFAULT_NETWORKS)})",
     )
     add_data_arguments(parser, output=str(DEFAULT_OUTPUT))
     defaults = Settings()

@@ -53,10 +53,10 @@ class Settings:
 
 
 def load_network(name: str, table: str, seed: int) -> RobustLPIPS:
-    """A released metric, or a row of ``table`` untrained and unweighted.
+    """A released metric, a row of ``table`` untrained and unweighted, or a checkpoint by its path.
 
     Raises:
-        ValueError: neither; the message lists both.
+        ValueError: none of these; the message lists the names.
     """
     rows = {row.name: row.config for row in table_rows(table)}
     if name in rows:
@@ -64,7 +64,11 @@ def load_network(name: str, table: str, seed: int) -> RobustLPIPS:
         return RobustLPIPS(rows[name], weights=None)
     if name in names():
         return RobustLPIPS(name)
-    raise ValueError(f"network must be one of {', '.join([*rows, *names()])}; got {name!r}")
+    if Path(name).is_file():
+        return RobustLPIPS(weights=name)
+    raise ValueError(
+        f"network must be a file or one of {', '.join([*rows, *names()])}; got {name!r}"
+    )
 
 
 def layer_table(name: str, metric: RobustLPIPS, dataset: Dataset, max_shift: int) -> pd.DataFrame:

@@ -58,7 +58,7 @@ PRESETS = {
 }
 
 # Where a preset takes other numbers: VGG-16 costs about thirty times as much as AlexNet.
-_FEWER = {"train_triplets": 300, "val_triplets": 240}
+_FEWER = {"train_triplets": 400, "val_triplets": 240}
 TRIPLETS = {("quick", "backbones"): _FEWER, ("quick", "skip"): _FEWER}
 
 

@@ -42,5 +42,5 @@ def test_run(tmp_path):
 
 
 def test_unknown_network():
-    with pytest.raises(ValueError, match=r"network must be one of vanilla, .*got 'vgg'"):
+    with pytest.raises(ValueError, match=r"network must be a file or one of vanilla, .*got 'vgg'"):
         load_network("vgg", "alexnet", 0)

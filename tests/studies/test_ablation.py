@@ -360,5 +360,5 @@ def test_ray_that_is_not_installed(finished, monkeypatch, tmp_path):
 def test_tables_with_vgg16_take_fewer_triplets():
     for table in TABLES:
         sizes = [preset_for(table, name).train_triplets for name in PRESETS]
-        assert sizes == [300 if table in ("backbones", "skip") else 500, 4000, None]
+        assert sizes == [400 if table in ("backbones", "skip") else 500, 4000, None]
     assert preset_for("skip", "quick").val_triplets == 240

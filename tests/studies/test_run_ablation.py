@@ -58,8 +58,8 @@ def test_all_tables_each_into_its_own_folder(script, runs, monkeypatch, tmp_path
     assert [study.preset.train_triplets for study, *_ in runs[: len(TABLES)]] == [
         500,
         500,
-        300,
-        300,
+        400,
+        400,
     ]
 
 

@@ -7,7 +7,8 @@ python experiments/run_ablation.py --preset paper --data-root /data/bapps --imag
 python experiments/run_ablation.py --shard 1/4           # a quarter of the rows
 python experiments/run_ablation.py --engine ray          # the rows on a Ray cluster
 
-A run that was interrupted goes on where it stopped, inside an epoch too.
+A run that was interrupted goes on where it stopped, inside an epoch too (on Ray, at the training
+of a row).
 
 Shards are for arrays of jobs on one output folder, which all of them see: --shard i/n does the
 i-th of n parts, counted from 0 or from 1, and all n may run at once, each one once. The one that
@@ -29,7 +30,7 @@ from robust_lpips.cli import (
     positive_int,
     usage_errors,
 )
-from robust_lpips.studies.ablation import ENGINES, WHOLE, Shard, run, unfinished
+from robust_lpips.studies.ablation import ENGINES, WHOLE, Shard, chosen_rows, run, unfinished
 from robust_lpips.studies.cluster import import_ray
 from robust_lpips.studies.report import write_report
 from robust_lpips.studies.rows import TABLES
@@ -121,7 +122,9 @@ def studies(arguments: argparse.Namespace) -> list[Study]:
         ValueError: arguments that do not go together.
     """
     if arguments.table != ALL:
-        return [study_of(arguments.table, arguments)]
+        study = study_of(arguments.table, arguments)
+        chosen_rows(study, arguments.rows)
+        return [study]
     for name in ("rows", "weights"):
         if getattr(arguments, name):
             raise ValueError(f"--{name} names rows of one table: not allowed with --table {ALL}")

@@ -21,11 +21,11 @@ from robust_lpips.cli import (
 )
 from robust_lpips.comparison import metric_names
 from robust_lpips.studies.training import DEFAULT_TRIPLETS, Settings, check_output, run
-from robust_lpips.training import Recipe, launch
+from robust_lpips.training import PRECISIONS, Recipe, launch
 from robust_lpips.training.initialization import INITS
 
 PAPERS = Recipe()
-MODES = ("lin", "tune", "scratch")
+MODES = ("lin", "tune", "scratch")  # not "head", which is for studying a distance as it is
 JUDGE = "judge"
 DEFAULT_OUTPUT = Path("runs/train")
 
@@ -46,7 +46,7 @@ def argument_parser() -> argparse.ArgumentParser:
             help="({} of the sample set, {} of BAPPS)".format(*counts),
         )
     add_recipe_arguments(parser)
-    parser.add_argument("--precision", choices=("32", "bf16-mixed"), default="32", help="(32)")
+    parser.add_argument("--precision", choices=PRECISIONS, default="32", help="(32)")
     parser.add_argument("--seed", type=natural_int, default=0, help="(%(default)s)")
     parser.add_argument("--resume", action="store_true", help="go on with what --output holds")
     parser.add_argument(

@@ -73,10 +73,10 @@ def backbone_config(arguments: argparse.Namespace) -> BackboneConfig:
 
 @contextmanager
 def usage_errors(parser: argparse.ArgumentParser) -> Iterator[None]:
-    """Turn a ValueError about arguments into the parser's message, which ends the program."""
+    """Turn an error about arguments into the parser's message, which ends the program."""
     try:
         yield
-    except ValueError as error:
+    except (ValueError, FileNotFoundError) as error:
         parser.error(str(error))
 
 
@@ -99,14 +99,17 @@ def existing_folder(text: str) -> Path:
 
 
 def available_device(text: str) -> torch.device:
-    """A device that tensors can be put on, for ``type=`` of an argument."""
+    """The CPU or a GPU of CUDA that is there, for ``type=`` of an argument."""
     try:
         torch.empty(0, device=text)
-        return torch.device(text)
+        device = torch.device(text)
     # Torch built without CUDA asserts that there is one.
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise argparse.ArgumentTypeError(f"no such device: {text!r} ({reason})") from None
+    if device.type not in ("cpu", "cuda"):  # scores are computed in float64, which others lack
+        raise argparse.ArgumentTypeError(f"must be cpu or cuda; got {text!r}")
+    return device
 
 
 def default_device() -> torch.device:

@@ -12,6 +12,8 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import json
+import pickle
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -332,6 +334,12 @@ def save_checkpoint(
         more: further entries for :func:`read_checkpoint`, of tensors, numbers, strings and
             containers of them.
     """
+    try:
+        json.dumps(provenance)
+    except TypeError as error:
+        raise ValueError(
+            f"provenance must hold numbers, strings and containers of them alone: {error}"
+        ) from error
     content = {
         "format": FORMAT,
         "config": asdict(metric.config),
@@ -469,11 +477,13 @@ def _from_hub(url: str) -> dict[str, Any]:
         return torch.hub.load_state_dict_from_url(
             url, check_hash=True, weights_only=True, map_location="cpu"
         )
-    except OSError as error:  # URLError and HTTPError are of this kind
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        # URLError and HTTPError are of the first kind, a wrong hash and a damaged file of others.
         folder = Path(torch.hub.get_dir()) / "checkpoints"
         raise FileNotFoundError(
             f"the ImageNet weights {url} were not found. Tried: the cache of torch.hub ({folder}); "
-            f"that address ({error}). What helps: download it to {folder}"
+            f"that address ({error}). What helps: download it to {folder}, in place of a damaged "
+            "file if there is one"
         ) from error
 
 
@@ -553,6 +563,8 @@ def _check_config(asked: BackboneConfig | None, found: BackboneConfig, source: s
 def _read(path: Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise
     except Exception as error:  # torch.load raises what zipfile, pickle and it please
         raise ValueError(f"weights: {path} is damaged or no checkpoint: {error}") from error
     if not isinstance(content, dict):

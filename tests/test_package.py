@@ -15,7 +15,7 @@ ROOT = Path(robust_lpips.__file__).parent
 
 # A module imports from its own layer and from those above it in this list.
 LAYERS = (
-    {"_cache", "_files", "_version", "inputs"},
+    {"_cache", "_files", "_settings", "_version", "inputs"},
     {"backbones", "distortions", "weights"},
     {"metric", "fusion", "registered", "comparison", "data"},
     {"training", "evaluation", "plots", "tables"},

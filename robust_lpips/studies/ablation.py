@@ -75,7 +75,7 @@ def run(
         ValueError: unknown rows, or an output folder that holds results of other settings.
         ModuleNotFoundError: the engine's package is not installed.
     """
-    chosen = _chosen(study.rows, rows)
+    chosen = chosen_rows(study, rows)
     seeds = study.preset.seeds if seeds is None else tuple(seeds)
     row_tasks = [RowTask(study, row, seed) for row in chosen for seed in seeds]
     own = shard.of(_with_references(study, row_tasks))
@@ -97,9 +97,14 @@ def _with_references(study: Study, row_tasks: Sequence[RowTask]) -> list[StudyTa
     return [*row_tasks, *(ReferenceTask(study, name) for name in REFERENCES)]
 
 
-def _chosen(rows: Sequence[Row], names: Sequence[str] | None) -> list[Row]:
-    known = {row.name: row for row in rows}
+def chosen_rows(study: Study, names: Sequence[str] | None) -> list[Row]:
+    """The rows of those names; None: all.
+
+    Raises:
+        ValueError: unknown names.
+    """
+    known = {row.name: row for row in study.rows}
     unknown = [name for name in names or () if name not in known]
     if unknown:
         raise ValueError(f"rows must be among {', '.join(known)}; got {', '.join(unknown)}")
-    return list(rows) if names is None else [known[name] for name in names]
+    return study.rows if names is None else [known[name] for name in names]

@@ -35,7 +35,8 @@ def run_tasks(tasks: Sequence[StudyTask], jobs: int, description: str = "", unit
     Each is one Ray task, which asks for one GPU where the study's device is one, else for as many
     cores as ``jobs`` tasks at a time would leave each of this machine. It works in a temporary
     folder that begins with the files that there are of it; after each stage new and changed files
-    come back and are written into the output folder. The nodes need this package. The sample set
+    come back and are written into the output folder; a training that is cut off begins again. The
+    nodes need this package. The sample set
     is built on each at first use; BAPPS and given checkpoints have to be at the same path on all.
 
     Raises:
@@ -63,7 +64,7 @@ def run_tasks(tasks: Sequence[StudyTask], jobs: int, description: str = "", unit
 
 def _submit(ray: ModuleType, task: StudyTask, cores: int) -> Iterator:
     """Begin with ``task``; the generator of what its stages leave."""
-    resources = {"num_cpus": cores} if task.study.on_cpu else {"num_gpus": 1}
+    resources = {"num_cpus": cores} | ({} if task.study.on_cpu else {"num_gpus": 1})
     remote = ray.remote(**resources)(_stages).options(name=task.name)
     return remote.remote(task, read_files(task.study.output, task.files), cores)
 

@@ -129,7 +129,10 @@ VARIANTS = tuple(
 
 @dataclass(frozen=True)
 class VariantTask:
-    """Train what there is to train of one row, and measure it."""
+    """Train what there is to train of one row, and measure it.
+
+    The checkpoints of its training are for going on; ``metric.pt`` is what other programs load.
+    """
 
     settings: Settings
     variant: Variant
@@ -263,6 +266,8 @@ def run(
     for split in ("train", "val"):
         settings.triplets(split)
     chosen, left_out = available(variants, settings.seed)
+    if not chosen:
+        raise FileNotFoundError("; ".join(dict.fromkeys(left_out.values())))
     tasks = [VariantTask(settings, variant, output, device) for variant in chosen]
     run_tasks(tasks, jobs, "study of the distance", "MAC")
     summary, differences, curves = summary_table(tasks), difference_table(tasks), curve_table(tasks)
@@ -304,7 +309,7 @@ def difference_table(tasks: Sequence[VariantTask]) -> pd.DataFrame:
             for i, (name, value) in enumerate(_columns(variant).items()):
                 part.insert(i, name, value)
             parts.append(part.drop(columns="distance"))
-    return pd.concat(parts, ignore_index=True)
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
 def curve_table(tasks: Sequence[VariantTask]) -> pd.DataFrame:
@@ -351,9 +356,12 @@ def _page(
         "share of triplets whose ranking a shift of one pixel flips, in percent; loss: the "
         "ranking head's on the training triplets, mean of the last epoch.",
         to_markdown(_measured(summary), {"loss": ".3f"}),
-        "## Linear minus cosine\n\nPaired over the same triplets, in percentage points.",
-        to_markdown(_differences(differences)),
     ]
+    if not differences.empty:
+        parts += [
+            "## Linear minus cosine\n\nPaired over the same triplets, in percentage points.",
+            to_markdown(_differences(differences)),
+        ]
     if left_out:
         reasons = "\n".join(
             f"- {', '.join(name for name, why in left_out.items() if why == reason)}: {reason}"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from robust_lpips._files import atomic_path
+from robust_lpips._settings import differences
 from robust_lpips.tables import write_text
 
 SETTINGS_FILE = "settings.json"
@@ -47,13 +48,7 @@ def claim(output: Path, settings: Mapping[str, Any]) -> None:
         return
     found = read_json(path)
     wanted = json.loads(json.dumps(settings))  # as it would be read: tuples become lists
-    unlike = [
-        f"{name} {found.get(name)!r} there, {value!r} here"
-        for name, value in wanted.items()
-        if found.get(name) != value
-    ]
-    if unlike:
+    if unlike := differences(found, wanted):
         raise ValueError(
-            f"output: {output} holds results of other settings ({'; '.join(unlike)}): choose "
-            "another folder"
+            f"output: {output} holds results of other settings ({unlike}): choose another folder"
         )

@@ -19,13 +19,13 @@ from tqdm.auto import tqdm
 from robust_lpips.evaluation import rank_flip_rate
 from robust_lpips.evaluation.shifts import ShiftViews
 from robust_lpips.metric import RobustLPIPS
-from robust_lpips.studies.folder import write_json
+from robust_lpips.studies.folder import claim
 from robust_lpips.studies.rows import table_rows
 from robust_lpips.studies.triplets import triplets
 from robust_lpips.tables import to_markdown, write_csv, write_text
 from robust_lpips.weights import names
 
-ALL = "all"
+REST, ALL = "all but the first", "all"
 _BATCH = 16
 
 
@@ -72,7 +72,7 @@ def load_network(name: str, table: str, seed: int) -> RobustLPIPS:
 
 
 def layer_table(name: str, metric: RobustLPIPS, dataset: Dataset, max_shift: int) -> pd.DataFrame:
-    """A row a tap, and a last one for all of them together.
+    """A row a tap, then one for all but the first and one for all of them together.
 
     Returns:
         ``network, tap``; ``share``, the tap's part of the mean unshifted distance, in percent; and
@@ -80,10 +80,11 @@ def layer_table(name: str, metric: RobustLPIPS, dataset: Dataset, max_shift: int
         that shift. Means over all triplets, not over subsets.
     """
     distances = _layer_distances(metric, dataset, max_shift)
-    distances = np.concatenate([distances, distances.sum(axis=-1, keepdims=True)], axis=-1)
+    sums = [distances[..., first:].sum(axis=-1, keepdims=True) for first in (1, 0)]
+    distances = np.concatenate([distances, *sums], axis=-1)
     unshifted = distances[0].mean(axis=(0, 1))  # over p0 and p1, and over triplets
     rows = []
-    for i, tap in enumerate([*metric.backbone.taps, ALL]):
+    for i, tap in enumerate([*metric.backbone.taps, REST, ALL]):
         rows.append({"network": name, "tap": tap, "share": 100 * unshifted[i] / unshifted[-1]})
         for shift in range(1, max_shift + 1):
             pairs = (*distances[0, ..., i], *distances[shift, ..., i])
@@ -94,7 +95,12 @@ def layer_table(name: str, metric: RobustLPIPS, dataset: Dataset, max_shift: int
 def run(
     settings: Settings, networks: dict[str, RobustLPIPS], output: Path, *, device: str, command: str
 ) -> str:
-    """Measure every network, write ``layers.csv`` and ``layers.md``, and return the page."""
+    """Measure every network, write ``layers.csv`` and ``layers.md``, and return the page.
+
+    Raises:
+        ValueError: ``output`` holds results of other settings.
+    """
+    claim(output, asdict(settings) | {"networks": list(networks)})
     dataset = settings.dataset()
     table = pd.concat(
         [
@@ -103,8 +109,6 @@ def run(
         ],
         ignore_index=True,
     )
-    output.mkdir(parents=True, exist_ok=True)
-    write_json(output / "settings.json", asdict(settings))
     write_csv(table, output / "layers.csv")
     data = "sample set" if settings.data_root is None else "BAPPS"
     shifts = [name for name in table if name.startswith("rrf_")]
@@ -137,7 +141,7 @@ def _layer_distances(metric: RobustLPIPS, dataset: Dataset, max_shift: int) -> n
         reference = metric.features(views.reference(ref))
 
         def layers(image: torch.Tensor, reference: tuple = reference) -> np.ndarray:
-            return metric.layer_distances(reference, metric.features(image)).cpu().numpy()
+            return metric.layer_distances(reference, metric.features(image)).double().cpu().numpy()
 
         batches.append([[layers(views.distorted(p, s)) for p in distorted] for s in views.shifts])
     return np.concatenate(batches, axis=2)

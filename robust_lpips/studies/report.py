@@ -116,8 +116,8 @@ def _identity(study: Study, row: str, seed: int | None) -> dict[str, Any]:
         "dataset": study.dataset_name,
         "image_size": study.image_size,
         "max_shift": study.max_shift,
-        "train_triplets": len(study.dataset("train")) if seed is not None else None,
-        "val_triplets": len(study.dataset("val")),
+        "train_triplets": study.count("train") if seed is not None else None,
+        "val_triplets": study.count("val"),
         "seed": seed,
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch.utils.data import Dataset
 from robust_lpips.data.sample import JUDGE
 from robust_lpips.evaluation import measure
 from robust_lpips.studies.rows import Row, table_rows
-from robust_lpips.studies.triplets import triplets
+from robust_lpips.studies.triplets import count, triplets
 from robust_lpips.training import Recipe, with_teacher
 
 # Triplets at a time: what fits a CPU's cache, and what fills a GPU.
@@ -139,12 +140,18 @@ class Study:
     def prepare(self) -> None:
         """Make what every row needs: the sample set, and the teacher's distances on BAPPS."""
         self.dataset("val")
-        self.training_data()
+        if any(row.name not in self.weights for row in self.rows):
+            self.training_data()
 
     def dataset(self, split: str) -> Dataset:
         """Triplets to train on or to measure on."""
         n = self.preset.train_triplets if split == "train" else self.preset.val_triplets
         return triplets(self.data_root, split, n, self.image_size)
+
+    def count(self, split: str) -> int:
+        """How many triplets there are to train on or to measure on."""
+        n = self.preset.train_triplets if split == "train" else self.preset.val_triplets
+        return count(self.data_root, split, n, self.image_size)
 
     def training_data(self) -> Dataset:
         """The triplets to train on, with what the recipe's target needs."""
@@ -175,7 +182,8 @@ class Study:
     @property
     def num_workers(self) -> int:
         """Processes that load images: a GPU waits for them, a CPU has none to spare."""
-        return 0 if self.on_cpu else 8
+        # Processes of a run with several jobs may not start others.
+        return 0 if self.on_cpu or multiprocessing.current_process().daemon else 8
 
     @property
     def on_cpu(self) -> bool:

@@ -151,9 +151,9 @@ class RowTask(StudyTask):
         study = self.study
         macs = multiply_accumulates(self.row.config, study.image_size)
         if stage == "training":
-            images = 3 * len(study.dataset("train")) * study.preset.recipe.epochs
+            images = 3 * study.count("train") * study.preset.recipe.epochs
             return macs * images * _TRAINING_PASSES
-        return macs * study.images_per_triplet * len(study.dataset("val"))
+        return macs * study.images_per_triplet * study.count("val")
 
     def advance(self, tick: Tick) -> None:
         record = self.record
@@ -178,7 +178,7 @@ class RowTask(StudyTask):
             metric: nn.Module = self.untrained(linear=False)
         else:
             metric = RobustLPIPS(self.row.config, self.checkpoint)
-        total = len(self.study.dataset("val"))
+        total = self.study.count("val")
         table = self.study.measure(metric, lambda n: tick(n / total))
         write_distances(table, self.distances_path(state))
         return {}
@@ -229,10 +229,10 @@ class ReferenceTask(StudyTask):
             return 0.0
         config = getattr(load_metric(self.metric), "config", None)
         macs = multiply_accumulates(config, self.study.image_size) if config else 0.0
-        return macs * self.study.images_per_triplet * len(self.study.dataset("val"))
+        return macs * self.study.images_per_triplet * self.study.count("val")
 
     def advance(self, tick: Tick) -> None:
-        share = self.work / len(self.study.dataset("val"))
+        share = self.work / self.study.count("val")
         table = self.study.measure(load_metric(self.metric), lambda n: tick(n * share))
         write_distances(table, self.path)
 

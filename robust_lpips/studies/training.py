@@ -88,10 +88,10 @@ class Settings:
                 "teacher must be given with the recipe's target 'teacher', and only then; got "
                 f"{self.teacher!r} with {self.recipe.target!r}"
             )
-        if self.recipe.mode == "tune" and self.init == "random":
+        if self.recipe.mode == "tune" and self.init in ("random", "kmeans"):
             raise ValueError(
-                "init must name trained weights with mode 'tune'; got 'random' (to train random "
-                "weights is mode 'scratch')"
+                f"init must name trained weights with mode 'tune'; got {self.init!r} (to train "
+                "those is mode 'scratch')"
             )
 
     @property
@@ -160,11 +160,13 @@ def run(
     check_output(output, resume)
     num_workers = 0 if fabric.device.type == "cpu" else 8
     with fabric.rank_zero_first():
-        claim(output, asdict(settings))
         train, validation = settings.triplets("train"), settings.triplets("val")
         metric = settings.untrained().to(fabric.device)
-        if not resume:  # the checkpoint brings the weights
+        measured = _distances_path(output, BEFORE).is_file()
+        if not (resume and measured):  # else the checkpoint brings the weights
             initialize(metric, settings.init, seed=settings.seed, dataset=train)
+        # Only now, so that weights that cannot be had leave no folder claimed.
+        claim(output, asdict(settings))
         if settings.teacher is not None:
             train = with_teacher(
                 train,
@@ -173,7 +175,7 @@ def run(
                 device=fabric.device,
                 num_workers=num_workers,
             )
-        if not _distances_path(output, BEFORE).is_file():
+        if not measured:
             _measure(metric, validation, output, BEFORE, num_workers)
     with _progress_bar(settings, len(train), output, fabric) as on_step:
         fit(
@@ -261,7 +263,7 @@ def _progress_bar(
     recipe = settings.recipe
     steps = EpochBatches(n, recipe.batch_size, settings.seed, 0, fabric.world_size).steps
     done = 0
-    if (output / LAST).is_file():
+    if fabric.is_global_zero and (output / LAST).is_file():
         progress = read_checkpoint(output / LAST)["training"]["progress"]
         done = progress["epoch"] * steps + progress["step"]
     with tqdm(

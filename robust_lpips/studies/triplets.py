@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ def triplets(data_root: str | Path | None, split: str, n: int | None, image_size
     Args:
         data_root: folder of BAPPS; None: the sample set of seed 0.
         split: ``"train"`` or ``"val"``; of BAPPS every subset that is present.
-        n: how many; of BAPPS evenly spaced ones, so that every subset is among them. None, or
+        n: how many; of BAPPS evenly spaced ones, so that subsets are in proportion. None, or
             more than there are: all of BAPPS.
         image_size: side of the patches in pixels.
 
@@ -27,6 +28,12 @@ def triplets(data_root: str | Path | None, split: str, n: int | None, image_size
     if data_root is None:
         return sample_dataset(split=split, n=n, image_size=image_size)
     return evenly_spaced(TwoAFCDataset(data_root, split, image_size=image_size), n)
+
+
+@functools.cache
+def count(data_root: str | Path | None, split: str, n: int | None, image_size: int) -> int:
+    """How many :func:`triplets` gives: listed once, because BAPPS has very many files."""
+    return len(triplets(data_root, split, n, image_size))
 
 
 def evenly_spaced(dataset: Dataset, n: int | None) -> Dataset:

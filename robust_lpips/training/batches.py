@@ -12,7 +12,8 @@ class EpochBatches(Sampler[list[int]]):
     """Batches of one epoch in random order, from any step on, shared among processes.
 
     A step's batch is the same for any number of processes, which take every ``world_size``-th of
-    it each. A last batch of fewer triplets than processes is left out.
+    it each; batch normalisation sees a process's own part of it. A last batch of fewer triplets
+    than processes is left out.
 
     Args:
         n: how many triplets there are.

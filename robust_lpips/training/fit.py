@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from robust_lpips.training.recipe import Recipe
 from robust_lpips.training.session import BEST, LAST, Session
 from robust_lpips.training.trainee import Trainee, clamp, split
 
+PRECISIONS = ("32", "bf16-mixed")
+
 
 def fit(
     metric: RobustLPIPS,
@@ -43,7 +46,8 @@ def fit(
     """Train ``metric`` in place (Zhang et al., CVPR 2018, Sec. 3).
 
     Where ``output`` holds a checkpoint of the same training, it goes on from there, and the end is
-    the same, to the bit on a CPU, as without the interruption.
+    the same, to the bit on a CPU, as without the interruption. Torch's global generators are left
+    as training used them.
 
     Args:
         metric: with ``linear=True``, unless only the head learns.
@@ -55,8 +59,8 @@ def fit(
         output: folder for ``last.pt``, ``best.pt`` (by 2AFC on ``validation``; the first of equal
             ones) and the log; both checkpoints are what ``RobustLPIPS(weights=...)`` takes. None:
             nothing is written.
-        provenance: numbers and strings that say where metric and triplets come from; kept in the
-            checkpoints.
+        provenance: numbers, strings and containers of them that say where metric and triplets come
+            from; kept in the checkpoints.
         checkpoint_every: steps after which ``last.pt`` is written, beside the end of each epoch.
         fabric: device, precision and processes, launched; default: one process, the metric's own
             device, float32.
@@ -73,6 +77,8 @@ def fit(
     """
     if not metric.linear and recipe.mode != "head":
         raise ValueError("metric must have 1x1 weights to train: build it with linear=True")
+    if checkpoint_every < 1:
+        raise ValueError(f"checkpoint_every must be at least 1; got {checkpoint_every}")
     fabric = fabric or launch(metric.shift.device)
     batches = EpochBatches(
         len(dataset), recipe.batch_size, seed, fabric.global_rank, fabric.world_size
@@ -82,7 +88,8 @@ def fit(
     dtype = torch.promote_types(metric.shift.dtype, torch.float32)
     trainee = Trainee(metric, OBJECTIVES[recipe.target]().to(dtype), recipe)
     fabric.to_device(trainee)
-    _start_objective(trainee, [dataset[index] for index in next(batches.whole())], fabric)
+    if not (output is not None and (output / LAST).is_file()):
+        _start_objective(trainee, [dataset[index] for index in next(batches.whole())], fabric)
     with trainee.learning():
         optimizer = torch.optim.Adam(
             trainee.learnt(), recipe.learning_rate, betas=(0.5, 0.999), fused=True
@@ -94,7 +101,8 @@ def fit(
         settings = {"seed": seed, "triplets": len(dataset), "recipe": asdict(recipe)}
         settings |= dict(provenance or {})
         session = Session(fabric, trainee, optimizer, scheduler, settings, output)
-        progress = session.begin(lambda: _validate(session, validation))
+        validate = partial(_validate, session, validation, num_workers)
+        progress = session.begin(validate)
         loader = DataLoader(
             dataset,
             batch_sampler=batches,
@@ -114,7 +122,7 @@ def fit(
                         session.save(LAST)
                     if on_step is not None:
                         on_step(loss)
-                progress.end_epoch(_validate(session, validation), session.learning_rate)
+                progress.end_epoch(validate(), session.learning_rate)
                 scheduler.step()
                 log.epoch()
                 # In this order: a run cut off between the two repeats the epoch, and writes both.
@@ -152,29 +160,40 @@ def _start_objective(trainee: Trainee, items: list[dict[str, Any]], fabric: Fabr
         trainee.objective.start(*trainee.distances(images), targets.tensors)
 
 
-def _validate(session: Session, dataset: Dataset | None) -> float | None:
+def _validate(session: Session, dataset: Dataset | None, num_workers: int) -> float | None:
     """2AFC on the validation triplets, a mean over subsets, in [0, 1]."""
     score = None
     if dataset is not None and session.fabric.is_global_zero:
         # Loading draws from the generator that dropout draws from next.
         with torch.random.fork_rng(devices=[]):
-            table = measure(session.trainee.metric, dataset, max_shift=0, progress=False)
+            table = measure(
+                session.trainee.metric,
+                dataset,
+                max_shift=0,
+                num_workers=num_workers,
+                progress=False,
+            )
         score = float(triplet_outcomes(table).groupby("subset")["two_afc"].mean().mean())
     return session.fabric.broadcast(score)
 
 
-def launch(device: torch.device | str = "cpu", precision: str = "32-true") -> Fabric:
+def launch(device: torch.device | str = "cpu", precision: str = "32") -> Fabric:
     """Fabric for this process, or for those that ``torchrun`` started.
 
     Args:
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:1"``; under ``torchrun`` each process takes its
             own GPU.
-        precision: ``"32-true"``, ``"bf16-mixed"``, or another one that Fabric knows.
+        precision: ``"32"`` or ``"bf16-mixed"``.
+
+    Raises:
+        ValueError: another precision.
     """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}; got {precision!r}")
     device = torch.device(device)
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
-    if world_size > 1:
-        local = int(os.environ["LOCAL_WORLD_SIZE"])
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", "0"))  # set by torchrun alone
+    if local and world_size > 1:
         where = {"devices": local, "num_nodes": world_size // local, "strategy": "ddp"}
     else:
         where = {"devices": 1 if device.index is None else [device.index]}

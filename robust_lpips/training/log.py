@@ -45,9 +45,11 @@ class TrainingLog:
         self._file = (folder / STEPS_FILE).open("a", newline="", encoding="utf-8", buffering=1)
         self._writer = csv.DictWriter(self._file, STEP_COLUMNS, lineterminator="\n")
         self._tensorboard = None
-        if importlib.util.find_spec("tensorboard"):
+        spec = importlib.util.find_spec("tensorboard")
+        if spec is not None and spec.origin is not None:  # not just a folder of that name
+            # What was logged after the last checkpoint is taken back.
             self._tensorboard = TensorBoardLogger(
-                folder, name=TENSORBOARD_FOLDER, version="", purge_step=self._steps_done
+                folder, name=TENSORBOARD_FOLDER, version="", purge_step=self._steps_done + 1
             )
         return self
 

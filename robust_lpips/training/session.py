@@ -12,6 +12,7 @@ from lightning_fabric import Fabric
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from robust_lpips._settings import differences
 from robust_lpips.training.trainee import Trainee
 from robust_lpips.weights import read_checkpoint, save_checkpoint
 
@@ -135,7 +136,10 @@ class Session:
         training = content.get("training")
         if training is None:
             raise ValueError(f"{path} holds a metric but no state of training: it cannot go on")
-        _check_provenance(content["provenance"], self.provenance, path)
+        found = content["provenance"] | {"config": content["config"]}
+        wanted = {**self.provenance, "config": asdict(self.trainee.metric.config)}
+        if unlike := differences(found, wanted):
+            raise ValueError(f"{path} belongs to other settings ({unlike})")
         world_size = training["random"]["cpu"].shape[0]
         if world_size != self.fabric.world_size:
             raise ValueError(
@@ -168,13 +172,3 @@ def _set_random_state(fabric: Fabric, states: Mapping[str, torch.Tensor]) -> Non
     torch.set_rng_state(own["cpu"])
     if fabric.device.type == "cuda" and "cuda" in own:
         torch.cuda.set_rng_state(own["cuda"], fabric.device)
-
-
-def _check_provenance(found: Mapping[str, Any], wanted: Mapping[str, Any], path: Path) -> None:
-    unlike = [
-        f"{name} {found.get(name)!r} there, {value!r} here"
-        for name, value in wanted.items()
-        if found.get(name) != value
-    ]
-    if unlike:
-        raise ValueError(f"{path} belongs to other settings ({'; '.join(unlike)})")

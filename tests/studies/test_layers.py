@@ -6,7 +6,7 @@ import torch
 
 from robust_lpips import BackboneConfig, RobustLPIPS
 from robust_lpips.evaluation import measure, triplet_outcomes
-from robust_lpips.studies.layers import ALL, Settings, layer_table, load_network, run
+from robust_lpips.studies.layers import ALL, REST, Settings, layer_table, load_network, run
 
 SMALL = Settings(val_triplets=8, image_size=48, max_shift=2)
 
@@ -14,8 +14,9 @@ SMALL = Settings(val_triplets=8, image_size=48, max_shift=2)
 def test_all_taps_together_flip_as_the_metric_does():
     metric, dataset = load_network("vanilla", "alexnet", seed=0), SMALL.dataset()
     table = layer_table("vanilla", metric, dataset, max_shift=2)
-    assert list(table["tap"]) == ["relu1", "relu2", "relu3", "relu4", "relu5", ALL]
-    assert table["share"].iloc[:-1].sum() == pytest.approx(100.0, rel=1e-5)
+    assert list(table["tap"]) == ["relu1", "relu2", "relu3", "relu4", "relu5", REST, ALL]
+    assert table["share"].iloc[:5].sum() == pytest.approx(100.0, rel=1e-5)
+    assert table["share"].iloc[[0, 5]].sum() == pytest.approx(100.0, rel=1e-5)
     outcomes = triplet_outcomes(measure(metric, dataset, 2, progress=False))
     for name in ("rrf_1", "rrf_2"):
         assert table[name].iloc[-1] == pytest.approx(100 * outcomes[name].mean())
@@ -38,7 +39,7 @@ def test_run(tmp_path):
     networks = {"alexnet-shift-tolerant": load_network("alexnet-shift-tolerant", "alexnet", 0)}
     page = run(SMALL, networks, tmp_path / "new", device="cpu", command="the command")
     assert "8 triplets of 48x48 px" in page
-    assert len(pd.read_csv(tmp_path / "new" / "layers.csv")) == 6
+    assert len(pd.read_csv(tmp_path / "new" / "layers.csv")) == 7
 
 
 def test_unknown_network():

@@ -3,7 +3,7 @@
 python experiments/run_layer_flips.py
 python experiments/run_layer_flips.py --table alexnet --networks vanilla blurpool-pad2-s1 alexnet
 
-A network is a row of a table of the ablation, untrained, a released metric, or the path of a
+A network is a row of a table of the ablation, untrained, a released metric, or LABEL=PATH of a
 checkpoint.
 """
 
@@ -54,7 +54,8 @@ def main() -> None:
     )
     with usage_errors(parser):
         networks = {
-            name: load_network(name, arguments.table, arguments.seed) for name in arguments.networks
+            name.partition("=")[0]: load_network(name, arguments.table, arguments.seed)
+            for name in arguments.networks
         }
     output = arguments.output or DEFAULT_OUTPUT
     device = str(arguments.device)

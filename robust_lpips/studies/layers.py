@@ -53,7 +53,7 @@ class Settings:
 
 
 def load_network(name: str, table: str, seed: int) -> RobustLPIPS:
-    """A released metric, a row of ``table`` untrained and unweighted, or a checkpoint by its path.
+    """A released metric, a row of ``table`` untrained and unweighted, or LABEL=PATH of a checkpoint.
 
     Raises:
         ValueError: none of these; the message lists the names.
@@ -64,10 +64,11 @@ def load_network(name: str, table: str, seed: int) -> RobustLPIPS:
         return RobustLPIPS(rows[name], weights=None)
     if name in names():
         return RobustLPIPS(name)
-    if Path(name).is_file():
-        return RobustLPIPS(weights=name)
+    label, _, path = name.partition("=")
+    if path:
+        return RobustLPIPS(weights=path)
     raise ValueError(
-        f"network must be a file or one of {', '.join([*rows, *names()])}; got {name!r}"
+        f"network must be LABEL=PATH or one of {', '.join([*rows, *names()])}; got {label!r}"
     )
 
 

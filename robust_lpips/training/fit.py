@@ -118,7 +118,8 @@ def fit(
                     loss, accuracy = _step(session, model, batch, triplets)
                     progress.count(loss, accuracy, triplets)
                     log.step(loss, accuracy)
-                    if progress.step % checkpoint_every == 0:
+                    # After the last step comes the checkpoint of the epoch.
+                    if progress.step % checkpoint_every == 0 and progress.step < batches.steps:
                         session.save(LAST)
                     if on_step is not None:
                         on_step(loss)

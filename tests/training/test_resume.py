@@ -12,7 +12,7 @@ import pytest
 import torch
 import toy
 
-from robust_lpips import RobustLPIPS
+from robust_lpips import BackboneConfig, RobustLPIPS
 from robust_lpips.training import BEST, LAST, Recipe, fit
 from robust_lpips.training.log import HISTORY_FILE, STEPS_FILE, TENSORBOARD_FOLDER
 from robust_lpips.training.session import Progress, Session, _set_random_state
@@ -165,6 +165,14 @@ class TestCheckpoints:
             toy.train(finished, **RUN | change)
         assert (finished / LAST).read_bytes() == before
 
+    def test_other_network_does_not_go_on(self, tmp_path):
+        """Its weights would fit: strides and filters are in no state dict."""
+        recipe, data = Recipe(epochs=1, decay_epochs=0), toy.items(2, 48)
+        fit(toy.untrained(), data, recipe, output=tmp_path)
+        blurred = BackboneConfig(anti_alias="blurpool", conv1_stride=2)
+        with pytest.raises(ValueError, match=r"belongs to other settings.*config"):
+            fit(toy.untrained(blurred), data, recipe, output=tmp_path)
+
     def test_other_number_of_processes_does_not_go_on(self, tmp_path):
         toy.train(tmp_path, **RUN)
         content = read_checkpoint(tmp_path / LAST)
@@ -229,6 +237,28 @@ class TestLog:
         found = events.Scalars("epoch validation")
         assert [e.step for e in found] == [5, 10, 15]
         assert [e.value for e in found] == pytest.approx(history["validation"].tolist()[1:])
+
+    @pytest.mark.skipif(not importlib.util.find_spec("tensorboard"), reason="needs tensorboard")
+    @pytest.mark.parametrize("stop_after", [4, 5])
+    def test_tensorboard_has_every_step_of_a_run_that_went_on(self, stop_after, tmp_path):
+        """Stopped behind a checkpoint: in the middle of an epoch, and after its last step."""
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+        def stop(_, seen=[]):  # noqa: B006
+            seen.append(1)
+            if len(seen) == stop_after:
+                raise KeyboardInterrupt
+
+        arguments = {"output": tmp_path, "validation": toy.items(4, 48), "checkpoint_every": 2}
+        arguments |= {"metric": toy.untrained(), "dataset": toy.items(8, 48)}
+        recipe = Recipe(epochs=2, decay_epochs=0, batch_size=2)
+        with pytest.raises(KeyboardInterrupt):
+            fit(recipe=recipe, on_step=stop, **arguments)
+        fit(recipe=recipe, **arguments)
+        events = EventAccumulator(str(tmp_path / TENSORBOARD_FOLDER))
+        events.Reload()
+        assert [e.step for e in events.Scalars("loss")] == list(range(1, 9))
+        assert [e.step for e in events.Scalars("epoch validation")] == [4, 8]
 
     def test_without_a_folder_nothing_is_written(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)

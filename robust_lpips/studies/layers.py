@@ -53,7 +53,7 @@ class Settings:
 
 
 def load_network(name: str, table: str, seed: int) -> RobustLPIPS:
-    """A released metric, a row of ``table`` untrained and unweighted, or LABEL=PATH of a checkpoint.
+    """A released metric, an untrained row of ``table``, or LABEL=PATH of a checkpoint.
 
     Raises:
         ValueError: none of these; the message lists the names.

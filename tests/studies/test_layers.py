@@ -43,7 +43,5 @@ def test_run(tmp_path):
 
 
 def test_unknown_network():
-    with pytest.raises(
-        ValueError, match=r"network must be LABEL=PATH or one of vanilla, .*got 'vgg'"
-    ):
+    with pytest.raises(ValueError, match=r"must be LABEL=PATH or one of vanilla, .*got 'vgg'"):
         load_network("vgg", "alexnet", 0)

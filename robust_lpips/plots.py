@@ -6,7 +6,7 @@ backend nor their settings change a plot, nor a plot them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -115,8 +115,9 @@ def plot_ablation(summary: pd.DataFrame, path: str | Path, title: str) -> Path:
     panels = 1 + enlarged + (not published.empty)
     # A narrow figure has its keys in more lines.
     wide = panels > 2
-    lines = -(-len(numbers) // _KEY_COLUMNS) + (not wide)
-    size = (1.2 + 4.0 * max(panels, 2), 5.4 + 0.19 * lines)
+    width = 1.2 + 4.0 * max(panels, 2)
+    lines = -(-len(numbers) // _key_columns(numbers, width)) + (not wide)
+    size = (width, 5.4 + 0.19 * lines)
     with _figure(path, size, title) as figure:
         axes = _panels(figure, panels, left=0.75, right=0.15, top=1.05, height=3.45, gap=0.75)
         _draw_overview(axes[0], summary, numbers, () if enlarged else ("trained",))
@@ -384,7 +385,7 @@ def _draw_row_key(figure: Figure, rows: pd.DataFrame, numbers: dict[str, int], t
         handles=handles,
         loc="upper left",
         bbox_to_anchor=(0.55 / width, 1 - top / height),
-        ncols=_KEY_COLUMNS,
+        ncols=_key_columns(numbers, width),
         **_KEY,
     )
 
@@ -417,8 +418,12 @@ def _draw_marker_key(figure: Figure, rows: pd.DataFrame, columns: int) -> None:
     )
 
 
-_KEY_COLUMNS = 4
 _KEY = {"columnspacing": 1.6, "handletextpad": 0.5, "handlelength": 1.2, "borderaxespad": 0.4}
+
+
+def _key_columns(names: Iterable[str], width: float) -> int:
+    """How many names stand beside each other in a key of so many inches, at most four."""
+    return max(1, min(4, int((width - 0.6) / (0.6 + 0.075 * max(map(len, names))))))
 
 
 def _color(row: dict | pd.Series) -> str:

@@ -156,38 +156,51 @@ class VariantTask:
     @property
     def work(self) -> float:
         """Multiply-accumulates, roughly: only the forward pass is counted, and all taps."""
-        if self.distances_path.is_file():
-            return 0.0
-        settings = self.settings
-        training = 3 * settings.epochs * len(settings.triplets("train"))
-        views = 3 * settings.epochs + 2 * (settings.max_shift + 3)
-        images = training + views * len(settings.triplets("val"))
-        return images * multiply_accumulates(BackboneConfig(self.variant.arch), settings.image_size)
+        return 0.0 if self.distances_path.is_file() else self._training_work + self._other_work
+
+    @property
+    def _training_work(self) -> float:
+        images = 3 * self.settings.epochs * len(self.settings.triplets("train"))
+        return images * self._work_of_an_image
+
+    @property
+    def _other_work(self) -> float:
+        """Of scoring before training and after every epoch, and of measuring all views."""
+        passes = 3 * (self.settings.epochs + 1) + 2 * (self.settings.max_shift + 3)
+        return passes * len(self.settings.triplets("val")) * self._work_of_an_image
+
+    @property
+    def _work_of_an_image(self) -> int:
+        config = BackboneConfig(self.variant.arch)
+        return multiply_accumulates(config, self.settings.image_size)
 
     def __call__(self, tick: Tick) -> None:
         if self.distances_path.is_file():
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        settings, work = self.settings, self.work
-        metric = keep_first_taps(self.variant.metric(settings.seed), self.variant.taps)
+        settings, variant = self.settings, self.variant
+        metric = keep_first_taps(variant.metric(settings.seed), variant.taps)
         metric.to(self.device)
-        validation = settings.triplets("val")
+        train, validation = settings.triplets("train"), settings.triplets("val")
+        recipe = settings.recipe(variant.distance)
+        a_step = self._training_work / (recipe.epochs * -(-len(train) // recipe.batch_size))
         fit(
             metric,
-            settings.triplets("train"),
-            settings.recipe(self.variant.distance),
+            train,
+            recipe,
             seed=settings.seed,
             validation=validation,
             output=self.folder,
-            provenance={"variant": self.variant.name, **asdict(settings)},
+            provenance={"variant": variant.name, **asdict(settings)},
             fabric=launch(self.device),
+            on_step=lambda _: tick(a_step),
         )
         table = measure(metric, validation, settings.max_shift, progress=False)
         save_checkpoint(
-            whole(metric, self.variant), self.folder / METRIC_FILE, {"variant": self.variant.name}
+            whole(metric, variant), self.folder / METRIC_FILE, {"variant": variant.name}
         )
         write_distances(table, self.distances_path)
-        tick(work)
+        tick(self._other_work)
 
     def history(self) -> list[dict[str, Any]]:
         """A record an epoch, from before the first on."""

@@ -66,7 +66,7 @@ class Settings:
     image_size: int = 64
     max_shift: int = 3
     epochs: int = 5
-    learning_rate: float = 1e-3
+    learning_rate: float = 1e-2
     batch_size: int = 10
     dropout: float = 0.5
     seed: int = 0

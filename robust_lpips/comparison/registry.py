@@ -1,0 +1,362 @@
+"""Metrics by name: what there is, where it is from, what it needs, and how it is loaded."""
+
+from __future__ import annotations
+
+import http.client
+import importlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from robust_lpips import weights
+from robust_lpips.comparison import external, networks, pixels, structure
+
+Metric = Callable[[Tensor, Tensor], Tensor]
+Factory = Callable[[int, torch.device], Metric]
+
+_EXTRA = 'pip install "robust-lpips[comparison]"'
+_OWN = "measure it elsewhere and pass --distances, or pass --metric module:factory"
+
+
+class MetricUnavailable(FileNotFoundError):
+    """A metric whose package or weights are not here; the message is one line, with what helps."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A metric, as the registry knows it.
+
+    Attributes:
+        name: what :func:`load_metric` takes.
+        title: as tables print it.
+        source: authors, venue and year of the paper.
+        needs: what it runs on beside this package: ``"nothing"``, ``"piq"``, ...
+        factory: makes it, given a seed and a device.
+        help: what to do where it cannot be loaded because a package is missing.
+    """
+
+    name: str
+    title: str
+    source: str
+    needs: str
+    factory: Factory = field(repr=False, compare=False)
+    help: str = _EXTRA
+
+
+def metric_names() -> tuple[str, ...]:
+    """The registered names, hand-made metrics first."""
+    return tuple(_entries())
+
+
+def entry(name: str) -> Entry:
+    """What is registered under that name.
+
+    Raises:
+        ValueError: unknown name; the message lists the known ones.
+    """
+    entries = _entries()
+    if name not in entries:
+        raise ValueError(f"metric must be one of {', '.join(entries)}; got {name!r}")
+    return entries[name]
+
+
+def load_metric(name: str, device: torch.device | str | None = None, seed: int = 0) -> Metric:
+    """The metric of that name.
+
+    Args:
+        name: one of :func:`metric_names`, or ``"package.module:factory"`` for a metric of one's
+            own: the module is imported, from the current directory too, and ``factory()`` has to
+            return a callable of the same kind.
+        device: where its weights go, if it has any. Default: the CPU.
+        seed: of random weights and samples; the global random state is left as it was.
+
+    Returns:
+        A callable of two floating (N, 3, H, W) batches in [-1, 1], the reference first, that gives
+        (N,) finite distances, smaller being more alike. Each metric has its own unit.
+
+    Raises:
+        ValueError: unknown name; a module or factory that cannot be had, or returns no callable.
+        MetricUnavailable: a package or weights are missing; one line says what helps.
+
+    Example:
+        >>> black, white = torch.full((1, 3, 16, 16), -1.0), torch.full((1, 3, 16, 16), 1.0)
+        >>> load_metric("l2")(black, white)
+        tensor([4.])
+    """
+    where = torch.device("cpu" if device is None else device)
+    with torch.random.fork_rng(devices=[]):
+        if ":" in name:
+            metric = _with_one_line(f"{name} cannot be loaded", None, lambda: _imported(name))
+        else:
+            found = entry(name)
+            metric = _with_one_line(
+                f"{name} needs {found.needs}", found.help, lambda: found.factory(seed, where)
+            )
+    return metric.to(where) if isinstance(metric, nn.Module) else metric
+
+
+def load_metrics(
+    names: Sequence[str], device: torch.device | str | None = None, seed: int = 0
+) -> tuple[dict[str, Metric], dict[str, str]]:
+    """The metrics of those names that can be loaded, and why the others cannot.
+
+    Args:
+        names: different ones, as :func:`load_metric` takes them.
+        device: where weights go. Default: the CPU.
+        seed: of random weights and samples.
+
+    Returns:
+        The metrics by name, and by name a line with the reason for those left out.
+
+    Raises:
+        ValueError: no names, repeated or unknown ones, or a module that cannot be had.
+    """
+    known = metric_names()
+    unknown = [name for name in names if ":" not in name and name not in known]
+    if unknown or not names or len(set(names)) < len(names):
+        raise ValueError(
+            f"metrics must be different names of {', '.join(known)}, or module:factory; "
+            f"got {', '.join(names) or 'none'}"
+        )
+    tried = {name: _metric_or_reason(name, device, seed) for name in names}
+    missing = {name: result for name, result in tried.items() if isinstance(result, str)}
+    return {name: tried[name] for name in names if name not in missing}, missing
+
+
+def _metric_or_reason(name: str, device: torch.device | str | None, seed: int) -> Metric | str:
+    try:
+        return load_metric(name, device, seed)
+    except MetricUnavailable as error:
+        return str(error)
+
+
+def _with_one_line(what: str, help_: str | None, make: Callable[[], Metric]) -> Metric:
+    """What ``make`` returns; missing packages, files and downloads become MetricUnavailable."""
+    try:
+        return make()
+    except MetricUnavailable as error:
+        raise MetricUnavailable(f"{what}: {_first_line(error)}") from error
+    except ImportError as error:
+        helps = f": {help_}" if help_ else ""
+        raise MetricUnavailable(f"{what}{helps} ({_first_line(error)})") from error
+    except FileNotFoundError as error:
+        raise MetricUnavailable(f"{what}: {_first_line(error)}") from error
+    except (OSError, http.client.HTTPException) as error:  # URLError is of the first kind
+        folder = Path(torch.hub.get_dir()) / "checkpoints"
+        raise MetricUnavailable(
+            f"{what}: {_first_line(error)}. What helps: load it once online, which keeps the "
+            f"weights in {folder}"
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def _imported(name: str) -> Metric:
+    """What the factory ``module:attribute`` returns."""
+    module_name, _, attribute = name.partition(":")
+    try:
+        with _current_directory_importable():
+            module = importlib.import_module(module_name)
+    except Exception as error:  # whatever its code raises
+        raise ValueError(
+            f"metric: {name!r}: cannot import {module_name!r}: "
+            f"{type(error).__name__}: {_first_line(error)}"
+        ) from error
+    factory: Any = getattr(module, attribute, None)
+    if not callable(factory):
+        problem = "has no" if factory is None else "has no callable"
+        raise ValueError(f"metric: {name!r}: {module_name!r} {problem} {attribute!r}")
+    metric = factory()
+    if not callable(metric):
+        raise ValueError(
+            f"metric: {name!r}: {attribute}() must return a callable of two batches of images; "
+            f"got {type(metric).__name__}"
+        )
+    return metric
+
+
+@contextmanager
+def _current_directory_importable() -> Iterator[None]:
+    """The current directory last on the path, where installed scripts do not have it."""
+    here = str(Path.cwd())
+    sys.path.append(here)
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.path.remove(here)
+
+
+def _unavailable(reason: str, seed: int, device: torch.device) -> Metric:
+    raise MetricUnavailable(f"{reason}; {_OWN}")
+
+
+def _plain(metric: Metric, package: str | None, seed: int, device: torch.device) -> Metric:
+    """``metric`` itself, once the package that it imports when called is known to be there."""
+    if package is not None:
+        importlib.import_module(package)
+    return metric
+
+
+def _on_device(make: Callable[[torch.device], Metric], seed: int, device: torch.device) -> Metric:
+    return make(device)
+
+
+def _with_seed(make: Callable[[int], Metric], seed: int, device: torch.device) -> Metric:
+    return make(seed)
+
+
+def _alone(make: Callable[[], Metric], seed: int, device: torch.device) -> Metric:
+    return make()
+
+
+_LPIPS = "Zhang, Isola, Efros, Shechtman and Wang, CVPR 2018"
+_ST_LPIPS = "Ghildyal and Liu, ECCV 2022"
+_PIEAPP = "Prashnani, Cai, Mostofi and Sen, CVPR 2018"
+_PIM = "Bhardwaj, Fischer, Balle and Chinen, NeurIPS 2020"
+_PIM_RELEASE = "pip install tensorflow git+https://github.com/google-research/perceptual-quality"
+_PIQ_WEIGHTS = "piq and weights that it downloads"
+_TRUNK = "ImageNet weights of torchvision"
+
+# Title and paper of the released weights.
+_RELEASED = {
+    "alexnet-shift-tolerant": ("ST-LPIPS (AlexNet)", _ST_LPIPS),
+    "vgg16-shift-tolerant": ("ST-LPIPS (VGG-16)", _ST_LPIPS),
+    "alexnet-vanilla": ("LPIPS (AlexNet), retrained", _ST_LPIPS),
+    "vgg16-vanilla": ("LPIPS (VGG-16), retrained", _ST_LPIPS),
+    "vgg16-vanilla-kadid": ("LPIPS (VGG-16), KADID-10k", _ST_LPIPS),
+    "vgg16-shift-tolerant-kadid": ("ST-LPIPS (VGG-16), KADID-10k", _ST_LPIPS),
+    "alexnet": ("LPIPS (AlexNet)", _LPIPS),
+    "vgg16": ("LPIPS (VGG-16)", _LPIPS),
+    "squeezenet1_1": ("LPIPS (SqueezeNet)", _LPIPS),
+}
+
+
+@cache
+def _entries() -> dict[str, Entry]:
+    """The registry, in the order of tables."""
+    known = [*_handmade(), *_deep()]
+    for name in weights.names():
+        title, source = _RELEASED[name]
+        make = partial(_alone, partial(networks.released, name))
+        known.append(Entry(name, title, source, "released weights", make))
+    return {each.name: each for each in known}
+
+
+def _handmade() -> Iterator[Entry]:
+    for name, title, metric in (
+        ("l2", "L2", pixels.l2),
+        ("l1", "L1", pixels.l1),
+        ("psnr", "PSNR", pixels.psnr),
+    ):
+        yield Entry(name, title, "textbook", "nothing", partial(_plain, metric, None))
+    for name, title, source, package, metric in (
+        (
+            "ssim",
+            "SSIM",
+            "Wang, Bovik, Sheikh and Simoncelli, IEEE TIP 2004",
+            None,
+            structure.ssim,
+        ),
+        (
+            "ms-ssim",
+            "MS-SSIM",
+            "Wang, Simoncelli and Bovik, Asilomar 2003",
+            "piq",
+            structure.ms_ssim,
+        ),
+        ("fsim", "FSIM", "Zhang, Zhang, Mou and Zhang, IEEE TIP 2011", "piq", structure.fsim),
+        ("vsi", "VSI", "Zhang, Shen and Li, IEEE TIP 2014", "piq", structure.vsi),
+        ("gmsd", "GMSD", "Xue, Zhang, Mou and Bovik, IEEE TIP 2014", "piq", structure.gmsd),
+        ("vif", "VIF", "Sheikh and Bovik, IEEE TIP 2006", "piq", structure.vif),
+    ):
+        yield Entry(name, title, source, package or "nothing", partial(_plain, metric, package))
+    for name, title, source, package, make in (
+        (
+            "cw-ssim",
+            "CW-SSIM",
+            "Sampat, Wang, Gupta, Bovik and Markey, IEEE TIP 2009",
+            "pyiqa",
+            structure.cw_ssim,
+        ),
+        (
+            "nlpd",
+            "NLPD",
+            "Laparra, Balle, Berardino and Simoncelli, Electronic Imaging 2016",
+            "pyiqa",
+            structure.nlpd,
+        ),
+        (
+            "mad",
+            "MAD",
+            "Larson and Chandler, J. Electronic Imaging 2010",
+            "pyiqa",
+            structure.mad,
+        ),
+        (
+            "cvvdp",
+            "ColorVideoVDP",
+            "Mantiuk, Hanji, Ashraf, Asano and Chapiro, ACM TOG 2024",
+            "cvvdp",
+            external.cvvdp,
+        ),
+    ):
+        yield Entry(name, title, source, package, partial(_on_device, make))
+
+
+def _deep() -> Iterator[Entry]:
+    yield Entry(
+        "dists",
+        "DISTS",
+        "Ding, Ma, Wang and Simoncelli, IEEE TPAMI 2022",
+        _PIQ_WEIGHTS,
+        partial(_on_device, networks.dists),
+    )
+    for name, title, stride in (
+        ("pieapp-sparse", "PieAPP (sparse)", 27),
+        ("pieapp-dense", "PieAPP (dense)", 6),
+    ):
+        make = partial(_on_device, partial(networks.pieapp, stride))
+        yield Entry(name, title, _PIEAPP, _PIQ_WEIGHTS, make)
+    for name, title in (("pim-1", "PIM-1"), ("pim-5", "PIM-5")):
+        make = partial(_with_seed, partial(external.pim, name))
+        needs = "the authors' release google-research/perceptual-quality and TensorFlow"
+        yield Entry(name, title, _PIM, needs, make, f"{_PIM_RELEASE}, or {_OWN}")
+    yield Entry(
+        "gti-cnn",
+        "GTI-CNN",
+        "Ma, Duanmu and Wang, ICASSP 2018",
+        "the authors' release, in Matlab",
+        partial(_unavailable, "it cannot be called from Python"),
+    )
+    yield Entry(
+        "e-lpips",
+        "E-LPIPS",
+        "Kettunen, Harkonen and Lehtinen, arXiv 2019",
+        "released weights",
+        partial(_with_seed, networks.elpips),
+    )
+    yield Entry(
+        "alexnet-untrained",
+        "AlexNet, untrained, cosine",
+        _LPIPS,
+        "nothing",
+        partial(_with_seed, partial(networks.untrained, "alexnet")),
+    )
+    for name, title, arch in (
+        ("alexnet-cosine", "AlexNet, cosine", "alexnet"),
+        ("vgg16-cosine", "VGG-16, cosine", "vgg16"),
+        ("squeezenet-cosine", "SqueezeNet, cosine", "squeezenet1_1"),
+    ):
+        make = partial(_alone, partial(networks.cosine, arch))
+        yield Entry(name, title, _LPIPS, _TRUNK, make)

@@ -1,0 +1,242 @@
+"""Metrics of structure: hand-made indices of likeness, as scikit-image, piq and pyiqa compute them.
+
+All take two (N, 3, H, W) batches in [-1, 1], the reference first, and give (N,) distances.
+Indices of likeness, which are 1 for identical images, are returned as 1 minus the index. The
+libraries get images in [0, 1] and keep their defaults, unless a docstring says otherwise.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from robust_lpips import inputs
+
+Metric = Callable[[Tensor, Tensor], Tensor]
+
+# Wang, Simoncelli and Bovik, Asilomar 2003, Sec. 3.2, finest scale first.
+MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+_SSIM_WINDOW = 11
+_VIF_LEAST = 41
+_CW_SSIM_SIDE = 64
+_MAD_LEAST = 16
+
+
+def ssim(img0: Tensor, img1: Tensor) -> Tensor:
+    """One minus the structural similarity of each pair of images: (N, C, H, W) twice to (N,).
+
+    Images are in [-1, 1] and at least 11x11. The windows are those of Wang et al. (IEEE Trans.
+    Image Processing 13(4), 2004): 11x11, Gaussian with a standard deviation of 1.5, without the
+    sample correction; the index is averaged over the channels. Computed on the CPU by
+    scikit-image, in float64 and without gradients; the result is on the images' device.
+    """
+    from skimage.metrics import structural_similarity
+
+    pairs = zip(_as_arrays(img0), _as_arrays(img1), strict=True)
+    values = [
+        structural_similarity(
+            a,
+            b,
+            data_range=1.0,
+            channel_axis=0,
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
+        )
+        for a, b in pairs
+    ]
+    return 1.0 - torch.tensor(values, dtype=torch.float64, device=img0.device)
+
+
+def ms_ssim(img0: Tensor, img1: Tensor) -> Tensor:
+    """One minus the multi-scale SSIM of piq.
+
+    From 161 pixels on, the shorter side, it has the five scales of Wang, Simoncelli and Bovik
+    (Asilomar 2003). Smaller images get as many of these, finest first, as the 11x11 window fits
+    into, 3 from 41 pixels on and 4 from 81, with their weights divided by the sum. At least 11x11.
+    """
+    import piq
+
+    first, second = unit_pair(img0, img1, _SSIM_WINDOW)
+    weights = _ms_ssim_weights(min(first.shape[-2:]))
+    value = piq.multi_scale_ssim(
+        second,
+        first,
+        scale_weights=None if weights is None else weights.to(first),
+        reduction="none",
+    )
+    return 1.0 - value
+
+
+def fsim(img0: Tensor, img1: Tensor) -> Tensor:
+    """One minus the feature similarity of piq, in colour (FSIMc).
+
+    L. Zhang, L. Zhang, Mou and D. Zhang, IEEE Trans. Image Processing 20(8), 2011.
+    """
+    import piq
+
+    first, second = unit_pair(img0, img1)
+    return 1.0 - piq.fsim(second, first, reduction="none")
+
+
+def vsi(img0: Tensor, img1: Tensor) -> Tensor:
+    """One minus the visual saliency-induced index of piq.
+
+    L. Zhang, Shen and Li, IEEE Trans. Image Processing 23(10), 2014.
+    """
+    import piq
+
+    first, second = unit_pair(img0, img1)
+    return 1.0 - piq.vsi(second, first, reduction="none")
+
+
+def gmsd(img0: Tensor, img1: Tensor) -> Tensor:
+    """The gradient magnitude similarity deviation of piq, on luminance; 0 for identical images.
+
+    Xue, Zhang, Mou and Bovik, IEEE Trans. Image Processing 23(2), 2014.
+    """
+    import piq
+
+    first, second = unit_pair(img0, img1)
+    return piq.gmsd(second, first, reduction="none")
+
+
+def vif(img0: Tensor, img1: Tensor) -> Tensor:
+    """One minus the visual information fidelity of piq, in the pixel domain, on luminance.
+
+    Sheikh and Bovik, IEEE Trans. Image Processing 15(2), 2006. Not symmetric: the first image is
+    the reference. An image of more contrast than the reference may come out below 0. At least
+    41x41.
+    """
+    import piq
+
+    first, second = unit_pair(img0, img1, _VIF_LEAST)
+    return 1.0 - piq.vif_p(second, first, reduction="none")
+
+
+def cw_ssim(device: torch.device) -> Metric:
+    """One minus the complex-wavelet SSIM of pyiqa, on luminance.
+
+    Sampat, Wang, Gupta, Bovik and Markey, IEEE Trans. Image Processing 18(11), 2009, at the
+    coarsest of four levels and eight orientations. The pyramid needs 64 pixels a side: narrower
+    images are reflected at their right and lower edges to 64; at least 33x33. Images that are
+    both flat, for which the index is 0 by 0, are at distance 0.
+    """
+    index = _pyiqa("cw_ssim", device)
+    least = _CW_SSIM_SIDE // 2 + 1
+
+    def metric(img0: Tensor, img1: Tensor) -> Tensor:
+        first, second = unit_pair(img0, img1, least)
+        height, width = (max(side, _CW_SSIM_SIDE) for side in first.shape[-2:])
+        value = index(reflected(second, height, width), reflected(first, height, width))
+        return 1.0 - value.reshape(-1).clamp(max=1.0)
+
+    return metric
+
+
+def nlpd(device: torch.device) -> Metric:
+    """The normalised Laplacian pyramid distance of pyiqa, on luminance; 0 for identical images.
+
+    Laparra, Balle, Berardino and Simoncelli, Electronic Imaging 2016.
+    """
+    distance = _pyiqa("nlpd", device)
+
+    def metric(img0: Tensor, img1: Tensor) -> Tensor:
+        first, second = unit_pair(img0, img1)
+        return distance(second, first).reshape(-1)
+
+    return metric
+
+
+def mad(device: torch.device) -> Metric:
+    """The most apparent distortion of pyiqa, averaged over the colour channels.
+
+    Larson and Chandler, J. Electronic Imaging 19(1), 2010. Not symmetric: the first image is the
+    reference. What its model of detection finds invisible is at 0: faint differences, and any in
+    dark photographs. The contrast filter of pyiqa is right for square images alone, and 64x61
+    pixels come out at 0 whatever they show: images that are not square are reflected at their
+    right or lower edge to a square. At least 16x16, the longer side less than twice the shorter.
+    """
+    distance = _pyiqa("mad", device)
+
+    def metric(img0: Tensor, img1: Tensor) -> Tensor:
+        first, second = unit_pair(img0, img1, _MAD_LEAST)
+        side = max(first.shape[-2:])
+        if side >= 2 * min(first.shape[-2:]):
+            height, width = first.shape[-2:]
+            raise ValueError(
+                "img0 and img1 must have a longer side less than twice the shorter for mad; "
+                f"got {height}x{width}"
+            )
+        return distance(reflected(second, side, side), reflected(first, side, side)).reshape(-1)
+
+    return metric
+
+
+def unit_pair(img0: Tensor, img1: Tensor, least: int = 1) -> tuple[Tensor, Tensor]:
+    """Both images as float32 (N, 3, H, W) in [0, 1], from floating ones in [-1, 1].
+
+    Raises:
+        ValueError: other shapes, types or ranges, or a side below ``least``.
+    """
+    images = {"img0": img0, "img1": img1}
+    inputs.check_same_shape(**images)
+    for name, image in images.items():
+        inputs.as_batch(name, image, 1)
+        height, width = image.shape[-2:]
+        if image.ndim != 4 or min(height, width) < least:
+            raise ValueError(
+                f"{name} must have shape (N, 3, H, W) with H, W >= {least} for this metric; "
+                f"got {tuple(image.shape)}"
+            )
+        inputs.value_range(name, image, -1.0, 1.0)
+    # Rounding may have left the range by a little, which the libraries refuse.
+    first, second = (((image.float() + 1.0) / 2.0).clamp(0.0, 1.0) for image in (img0, img1))
+    return first, second
+
+
+def reflected(images: Tensor, height: int, width: int) -> Tensor:
+    """Images grown to (height, width), reflected at the lower and right edge; maybe not at all."""
+    down, right = height - images.shape[-2], width - images.shape[-1]
+    return F.pad(images, (0, right, 0, down), mode="reflect") if down or right else images
+
+
+def _ms_ssim_weights(side: int) -> Tensor | None:
+    """Weights of the scales that a shorter side has room for; None: all, as the library has them.
+
+    At scale s, from 0, 2**s pixels have become one.
+    """
+    scales = [s for s in range(len(MS_SSIM_WEIGHTS)) if side > (_SSIM_WINDOW - 1) * 2**s]
+    if len(scales) == len(MS_SSIM_WEIGHTS):
+        return None
+    return torch.tensor([MS_SSIM_WEIGHTS[s] for s in scales])  # the library divides by the sum
+
+
+def _pyiqa(name: str, device: torch.device) -> Metric:
+    """A metric of pyiqa: of a distorted image in [0, 1] and its reference."""
+    import pyiqa
+
+    with _quiet():
+        return pyiqa.create_metric(name, device=device)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the line that pyiqa prints for each metric."""
+    before = logging.root.manager.disable
+    logging.disable(logging.INFO)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def _as_arrays(images: Tensor) -> np.ndarray:
+    """Images as float64 in [0, 1], because SSIM compares means, which depend on where 0 is."""
+    return (images.detach().double().cpu().numpy() + 1.0) / 2.0

@@ -1,6 +1,19 @@
-"""Data sets of image patches: BAPPS's layout, and a sample set built from bundled photographs."""
+"""Data sets of judged images: BAPPS, image quality sets, and samples from bundled photographs."""
 
 from robust_lpips.data.bapps import JNDDataset, TwoAFCDataset
+from robust_lpips.data.clic import CLICDataset
+from robust_lpips.data.iqa import IQA_DATASETS, GradedSeverities, IQADataset
 from robust_lpips.data.sample import sample_dataset
+from robust_lpips.data.user_study import UserStudyPairs, read_responses
 
-__all__ = ["JNDDataset", "TwoAFCDataset", "sample_dataset"]
+__all__ = [
+    "IQA_DATASETS",
+    "CLICDataset",
+    "GradedSeverities",
+    "IQADataset",
+    "JNDDataset",
+    "TwoAFCDataset",
+    "UserStudyPairs",
+    "read_responses",
+    "sample_dataset",
+]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,11 +16,15 @@ from robust_lpips.evaluation.shifts import FULL, parse_view, view_name
 
 @dataclass(frozen=True)
 class Columns:
-    """Columns of one kind of table: what names a row, its distances, and what people said."""
+    """Columns of one kind of table: what names a row, its distances, and what people said.
+
+    The latter, ``share``, is a share of people, or a score, which has no ``bounds``.
+    """
 
     keys: tuple[str, ...]
     distances: tuple[str, ...]
     share: str
+    bounds: tuple[float, float] = (0.0, 1.0)
 
     @property
     def all(self) -> tuple[str, ...]:
@@ -30,6 +34,7 @@ class Columns:
 
 TRIPLETS = Columns(("subset", "sample", "view"), ("d0", "d1"), "judge")
 PAIRS = Columns(("subset", "sample"), ("distance",), "same")
+SCORED = Columns(("subset", "sample"), ("distance",), "score", (-np.inf, np.inf))
 
 _SUFFIXES = (".csv", ".csv.gz")
 
@@ -44,7 +49,7 @@ def few(names: Iterable[object], most: int = 5) -> str:
 def check_table(table: pd.DataFrame, columns: Columns, name: str = "distances") -> None:
     """Raise ValueError naming what is wrong unless ``table`` has the columns, each row once.
 
-    Further columns are allowed. Distances have to be finite, shares of people in [0, 1].
+    Further columns are allowed. Distances and scores have to be finite, shares of people in [0, 1].
     """
     missing = [column for column in columns.all if column not in table.columns]
     if missing:
@@ -60,11 +65,10 @@ def check_table(table: pd.DataFrame, columns: Columns, name: str = "distances") 
             raise ValueError(f"{name}: {column} must be text in every row")
     for column in (*columns.distances, columns.share):
         values = table[column].to_numpy(dtype=np.float64)
-        broken = ~np.isfinite(values)
-        if column == columns.share:
-            broken |= (values < 0) | (values > 1)
+        low, high = columns.bounds if column == columns.share else (-np.inf, np.inf)
+        broken = ~np.isfinite(values) | (values < low) | (values > high)
         if broken.any():
-            allowed = "in [0, 1]" if column == columns.share else "finite"
+            allowed = "finite" if np.isinf(high) else f"in [{low:g}, {high:g}]"
             raise ValueError(
                 f"{name}: {column} must be {allowed}; got {values[broken][0]} at "
                 f"{few(_label(table.loc[broken, keys]))}"
@@ -192,12 +196,18 @@ def read_distances(path: str | Path) -> pd.DataFrame:
     return table
 
 
+def kind_of(names: Container[str]) -> Columns:
+    """Which kind of table or item has these columns or fields; triplets where it is unclear."""
+    return next((kind for kind in (PAIRS, SCORED) if kind.share in names), TRIPLETS)
+
+
 def _columns_of(table: pd.DataFrame, name: str = "distances") -> Columns:
-    columns = PAIRS if "same" in table.columns else TRIPLETS
+    columns = kind_of(table.columns)
     if not set(columns.all) <= set(table.columns):
         raise ValueError(
-            f"{name} must have the columns {', '.join(TRIPLETS.all)} (triplets) or "
-            f"{', '.join(PAIRS.all)} (pairs); got {', '.join(map(str, table.columns))}"
+            f"{name} must have the columns {', '.join(TRIPLETS.all)} (triplets), "
+            f"{', '.join(PAIRS.all)} (pairs) or {', '.join(SCORED.all)} (scored pairs); "
+            f"got {', '.join(map(str, table.columns))}"
         )
     return columns
 

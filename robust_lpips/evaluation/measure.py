@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -13,13 +14,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, default_collate
 from tqdm.auto import tqdm
 
-from robust_lpips.evaluation.distances import PAIRS, TRIPLETS, Columns, few
+from robust_lpips.evaluation.distances import PAIRS, SCORED, TRIPLETS, Columns, few, kind_of
 from robust_lpips.evaluation.shifts import FULL, ShiftViews, view_name
 
 # What the items of each kind of dataset hold; the table's columns follow from it.
-_IMAGES = {TRIPLETS: ("ref", "p0", "p1"), PAIRS: ("p0", "p1")}
+_IMAGES = {TRIPLETS: ("ref", "p0", "p1"), PAIRS: ("p0", "p1"), SCORED: ("p0", "p1")}
 
-# A batch's kind, its names and shares of people, and by view its one or two arrays of distances.
+# A batch's kind, its names and what people said, and by view its one or two arrays of distances.
 Measured = tuple[Columns, dict[str, list[Any]], dict[str, list[np.ndarray]]]
 
 
@@ -62,8 +63,11 @@ def measure(
             distances, smaller being more alike. Of a :class:`FeatureMetric` the reference's
             features are computed twice a triplet (whole and cropped), not once a distance.
         dataset: map-style. Items are dicts: ``subset`` and ``sample`` (str); uint8 (3, H, W)
-            images, and a share of people in [0, 1]. Either ``ref``, ``p0``, ``p1`` and ``judge``
-            (2AFC) or ``p0``, ``p1`` and ``same`` (JND), which has no views. All of one size.
+            images, and what people said. Either ``ref``, ``p0``, ``p1`` and ``judge`` (2AFC), or
+            ``p0``, ``p1`` and ``same`` (JND), both shares of people in [0, 1] and all images of
+            one size; or ``p0``, ``p1`` and ``score``, any number, where pairs may differ in size
+            and those of one size that follow each other are compared together. Pairs have no
+            views.
         max_shift: S, in pixels; 0: ``full`` only.
         direction: (dx, dy), each -1, 0 or 1: which way the distorted patches' window moves.
         step: distance of the shifts in pixels; between pixels the distorted patches are resampled
@@ -77,8 +81,8 @@ def measure(
     Returns:
         For triplets a row a view and item, ``subset, sample, view, d0, d1, judge``, with
         d0 = metric(ref, p0) and d1 = metric(ref, p1); for pairs a row an item,
-        ``subset, sample, distance, same``. Distances are float64: those of a float32 metric
-        keep their values.
+        ``subset, sample, distance`` and ``same`` or ``score``. Distances are float64: those of a
+        float32 metric keep their values.
 
     Raises:
         TypeError: the metric is not callable, or an item is not a dict.
@@ -147,15 +151,17 @@ def _measure_batches(
     columns: Columns | None = None
     for kind, batch in batches:
         if columns not in (None, kind):
-            raise ValueError("dataset mixes triplets and pairs")
+            raise ValueError("dataset mixes kinds of items, such as triplets and pairs")
         columns = kind
         names = [f"{s}/{n}" for s, n in zip(batch["subset"], batch["sample"], strict=True)]
-        images = [_to_float(batch.pop(name), device) for name in _IMAGES[kind]]
-        distances = {
-            view: [_checked(distance, view, names) for distance in found]
-            for view, found in _distances(metric, images, views)
-        }
-        yield kind, batch, distances
+        found: dict[str, list[list[np.ndarray]]] = {}
+        for group in zip(*(batch.pop(name) for name in _IMAGES[kind]), strict=True):
+            here, names = names[: len(group[0])], names[len(group[0]) :]
+            images = [_to_float(image, device) for image in group]
+            for view, distances in _distances(metric, images, views):
+                arrays = [_checked(distance, view, here) for distance in distances]
+                found.setdefault(view, []).append(arrays)
+        yield kind, batch, {view: _joined(arrays) for view, arrays in found.items()}
 
 
 def _distances(
@@ -194,10 +200,14 @@ def _table(measured: Iterable[Measured]) -> pd.DataFrame:
             distances.setdefault(view, []).append(arrays)
     tables = []
     for view, arrays in distances.items():
-        joined = [np.concatenate(parts) for parts in zip(*arrays, strict=True)]
-        table = dict(zip(columns.distances, joined, strict=True)) | fields | {"view": view}
+        table = dict(zip(columns.distances, _joined(arrays), strict=True)) | fields | {"view": view}
         tables.append(pd.DataFrame(table)[list(columns.all)])
     return pd.concat(tables, ignore_index=True)
+
+
+def _joined(arrays: list[list[np.ndarray]]) -> list[np.ndarray]:
+    """The one or two arrays of distances of several parts, each as one."""
+    return [np.concatenate(parts) for parts in zip(*arrays, strict=True)]
 
 
 def _checked(distance: Any, view: str, names: list[str]) -> np.ndarray:
@@ -244,12 +254,29 @@ def _evaluation_mode(metric: object) -> Iterator[None]:
 
 
 def _collate(items: list[Any]) -> tuple[Columns, dict[str, Any]]:
-    """A batch of checked items, and which kind they are."""
+    """A batch of checked items, and which kind they are; images as stacks of one size each."""
     kinds = {_kind(item) for item in items}
     if len(kinds) > 1:
-        raise ValueError("dataset mixes triplets and pairs")
+        raise ValueError("dataset mixes kinds of items, such as triplets and pairs")
     kind = kinds.pop()
     images = _IMAGES[kind]
+    names = ("subset", "sample")
+    batch = {name: [str(item[name]) for item in items] for name in names}
+    batch[kind.share] = [float(item[kind.share]) for item in items]
+    groups = [items]
+    if kind is SCORED:
+        groups = [list(group) for _, group in groupby(items, lambda item: item["p0"].shape)]
+    for group in groups:
+        _check_sizes(group, images)
+    stacks = {
+        name: [default_collate([item[name] for item in group]) for group in groups]
+        for name in images
+    }
+    return kind, batch | stacks
+
+
+def _check_sizes(items: Sequence[Mapping[str, Any]], images: Sequence[str]) -> None:
+    """Raise ValueError unless all images are of one size."""
     shape = items[0][images[0]].shape
     for item in items:
         for name in images:
@@ -258,21 +285,18 @@ def _collate(items: list[Any]) -> tuple[Columns, dict[str, Any]]:
                     f"images must be of one size; got {tuple(item[name].shape)} for {name!r} of "
                     f"{item['subset']}/{item['sample']} beside {tuple(shape)}"
                 )
-    names = ("subset", "sample")
-    batch = {name: [str(item[name]) for item in items] for name in names}
-    batch[kind.share] = [float(item[kind.share]) for item in items]
-    return kind, batch | {name: default_collate([item[name] for item in items]) for name in images}
 
 
 def _kind(item: Any) -> Columns:
     """Which kind of item it is, its fields checked."""
     if not isinstance(item, Mapping):
         raise TypeError(f"dataset items must be dicts; got {type(item).__name__}")
-    kind = PAIRS if "same" in item else TRIPLETS
+    kind = kind_of(item)
     missing = {*_IMAGES[kind], kind.share, "subset", "sample"} - set(item)
     if missing:
         raise ValueError(
-            "dataset items must have subset, sample and either ref, p0, p1, judge or p0, p1, same; "
+            "dataset items must have subset, sample and ref, p0, p1, judge; p0, p1, same; or "
+            "p0, p1, score; "
             f"missing: {', '.join(sorted(missing))}"
         )
     for name in _IMAGES[kind]:

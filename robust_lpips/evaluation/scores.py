@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -61,7 +61,7 @@ def two_afc_score(d0: Vector, d1: Vector, judge: Vector) -> float:
     0.7666666666666666
     """
     d0, d1, judge = _vectors(d0=d0, d1=d1, judge=judge)
-    return float(_credit(d0, d1, judge).mean())
+    return float(credit(d0, d1, judge).mean())
 
 
 def rank_flips(d0: Vector, d1: Vector, d0_shifted: Vector, d1_shifted: Vector) -> np.ndarray:
@@ -229,9 +229,7 @@ def group_scores(
         names those that the table has.
     """
     outcomes = triplet_outcomes(distances)
-    present = list(outcomes["subset"].unique())
-    groups = [(group, [s for s in present if s in members]) for group, members in GROUPS.items()]
-    groups = [(group, members) for group, members in groups if members] + [("all", present)]
+    groups = groups_of(list(outcomes["subset"].unique()))
     rows = _group_rows(outcomes, "group", groups, n_boot, seed, cluster)
     rows.insert(1, "subsets", [", ".join(members) for _, members in groups])
     return rows
@@ -263,39 +261,9 @@ def paired_difference(
         ValueError: a table that cannot be scored, samples that only one of them has, judgments or
             shifts that differ.
     """
-    table_a, table_b = TripletTable.from_tidy(a, "a"), TripletTable.from_tidy(b, "b")
-    if list(table_a.shifted) != list(table_b.shifted):
-        shifts = [", ".join(f"{n:g}" for n in t.shifted) or "none" for t in (table_a, table_b)]
-        raise ValueError(f"a and b must have the same shifts; a has {shifts[0]}, b {shifts[1]}")
-    keys = ["subset", "sample"]
-    outcomes_a, outcomes_b = (_outcomes(table).set_index(keys) for table in (table_a, table_b))
-    for name, here, there in (("b", outcomes_a, outcomes_b), ("a", outcomes_b, outcomes_a)):
-        missing = here.index.difference(there.index, sort=False)
-        if len(missing):
-            raise ValueError(f"{name} lacks samples: {few('/'.join(key) for key in missing)}")
-    outcomes_b = outcomes_b.loc[outcomes_a.index]
-    unlike = (outcomes_a["judge"] - outcomes_b["judge"]).abs() > _TOLERANCE
-    if unlike.any():
-        unlike = outcomes_a.index[unlike]
-        raise ValueError(f"a and b differ in judge: {few('/'.join(key) for key in unlike)}")
-    names = _quantities(outcomes_a)
-    differences = (outcomes_a[names] - outcomes_b[names]).reset_index()
-    replicates = _replicates(differences, names, n_boot, seed, cluster)
-    low, high = interval(100 * np.mean(list(replicates.values()), axis=0))
-    scores = [
-        100 * outcomes.groupby("subset")[names].mean().mean()
-        for outcomes in (outcomes_a, outcomes_b)
-    ]
-    return pd.DataFrame(
-        {
-            "quantity": names,
-            "a": scores[0].to_numpy(),
-            "b": scores[1].to_numpy(),
-            "difference": (scores[0] - scores[1]).to_numpy(),
-            "low": low,
-            "high": high,
-        }
-    )
+    a, b = paired_outcomes({"a": a, "b": b}).values()
+    groups = [("all", list(a["subset"].unique()))]
+    return difference_rows(a, b, groups, n_boot, seed, cluster).drop(columns="group")
 
 
 def ceilings_table(distances: pd.DataFrame) -> pd.DataFrame:
@@ -348,11 +316,11 @@ def flip_details(distances: pd.DataFrame) -> pd.DataFrame:
     judge = table.triplets["judge"].to_numpy(dtype=np.float64)
     agreed = np.maximum(judge, 1 - judge) >= AGREED - _TOLERANCE
     unshifted = table.shifted[0.0]
-    before = _credit(*unshifted, judge)
+    before = credit(*unshifted, judge)
     rows = []
     for shift, shifted in table.shifted.items():
         flipped = rank_flips(*unshifted, *shifted)
-        after = _credit(*shifted, judge)
+        after = credit(*shifted, judge)
         for subset, index in table.triplets.groupby("subset", sort=False).indices.items():
             flips = index[flipped[index]]
             rows.append(
@@ -422,6 +390,100 @@ def jnd_table(
     return table.assign(jnd_low=low, jnd_high=high)
 
 
+# --- What tables of several metrics share ------------------------------------------------------
+
+
+def groups_of(subsets: list[str]) -> list[tuple[str, list[str]]]:
+    """The groups that the subsets make up, and which of them: of GROUPS, and ``all`` last."""
+    groups = [(group, [s for s in subsets if s in members]) for group, members in GROUPS.items()]
+    return [(group, members) for group, members in groups if members] + [("all", subsets)]
+
+
+def quantities(outcomes: pd.DataFrame) -> list[str]:
+    """The columns of a table of outcomes that are scores: two_afc and every rrf_n."""
+    return [name for name in outcomes.columns if name == "two_afc" or name.startswith("rrf_")]
+
+
+def paired_outcomes(distances: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Outcomes of several metrics on the same samples, by name, rows in the first one's order.
+
+    Raises:
+        ValueError: naming the table that cannot be scored, that lacks samples another has, or
+            whose judgments or shifts differ from the first one's.
+    """
+    tables = {name: TripletTable.from_tidy(table, name) for name, table in distances.items()}
+    keys = ["subset", "sample"]
+    outcomes = {name: _outcomes(table).set_index(keys) for name, table in tables.items()}
+    first, *others = tables
+    for name in others:
+        if list(tables[name].shifted) != list(tables[first].shifted):
+            shifts = [
+                ", ".join(f"{n:g}" for n in tables[each].shifted) or "none"
+                for each in (first, name)
+            ]
+            raise ValueError(
+                f"{first} and {name} must have the same shifts; "
+                f"{first} has {shifts[0]}, {name} {shifts[1]}"
+            )
+        for lacking, full in ((name, first), (first, name)):
+            missing = outcomes[full].index.difference(outcomes[lacking].index, sort=False)
+            if len(missing):
+                raise ValueError(
+                    f"{lacking} lacks samples: {few('/'.join(key) for key in missing)}"
+                )
+        outcomes[name] = outcomes[name].loc[outcomes[first].index]
+        unlike = (outcomes[first]["judge"] - outcomes[name]["judge"]).abs() > _TOLERANCE
+        if unlike.any():
+            unlike = unlike.index[unlike]
+            raise ValueError(
+                f"{first} and {name} differ in judge: {few('/'.join(key) for key in unlike)}"
+            )
+    return {name: rows.reset_index() for name, rows in outcomes.items()}
+
+
+def difference_rows(
+    a: pd.DataFrame,
+    b: pd.DataFrame,
+    groups: list[tuple[str, list[str]]],
+    n_boot: int,
+    seed: int,
+    cluster: Cluster,
+) -> pd.DataFrame:
+    """How two tables of :func:`paired_outcomes` differ, in means over each group's subsets.
+
+    Returns:
+        A row a group and quantity: ``group``, and the columns of :func:`paired_difference`.
+    """
+    names = quantities(a)
+    replicates = _replicates(
+        a[["subset", "sample"]].join(a[names] - b[names]), names, n_boot, seed, cluster
+    )
+    by_subset = [outcomes.groupby("subset")[names].mean() for outcomes in (a, b)]
+    rows = []
+    for group, members in groups:
+        low, high = interval(100 * np.mean([replicates[member] for member in members], axis=0))
+        scores = [100 * means.loc[members].mean().to_numpy() for means in by_subset]
+        rows.append(
+            pd.DataFrame(
+                {
+                    "group": group,
+                    "quantity": names,
+                    "a": scores[0],
+                    "b": scores[1],
+                    "difference": scores[0] - scores[1],
+                    "low": low,
+                    "high": high,
+                }
+            )
+        )
+    return pd.concat(rows, ignore_index=True)
+
+
+def credit(d0: np.ndarray, d1: np.ndarray, judge: np.ndarray) -> np.ndarray:
+    """2AFC of each triplet."""
+    return np.where(d1 < d0, judge, np.where(d0 < d1, 1 - judge, 0.5))
+
+
 # --- Inside ------------------------------------------------------------------------------------
 
 
@@ -445,11 +507,6 @@ def _vectors(**arguments: Vector) -> list[np.ndarray]:
     return list(arrays.values())
 
 
-def _credit(d0: np.ndarray, d1: np.ndarray, judge: np.ndarray) -> np.ndarray:
-    """2AFC of each triplet."""
-    return np.where(d1 < d0, judge, np.where(d0 < d1, 1 - judge, 0.5))
-
-
 def _average_precision(distance: np.ndarray, same: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Average precision (B,) of pairs that count (B, N) times; NaN where nothing is positive."""
     order = np.argsort(distance, kind="stable")
@@ -468,15 +525,11 @@ def _average_precision(distance: np.ndarray, same: np.ndarray, weights: np.ndarr
 
 def _outcomes(table: TripletTable) -> pd.DataFrame:
     judge = table.triplets["judge"].to_numpy(dtype=np.float64)
-    columns = {"two_afc": _credit(*table.full, judge)}
+    columns = {"two_afc": credit(*table.full, judge)}
     for shift, shifted in table.shifted.items():
         if shift > 0:
             columns[f"rrf_{shift:g}"] = rank_flips(*table.shifted[0.0], *shifted).astype(float)
     return table.triplets.assign(**columns)
-
-
-def _quantities(outcomes: pd.DataFrame) -> list[str]:
-    return [name for name in outcomes.columns if name == "two_afc" or name.startswith("rrf_")]
 
 
 def _replicates(
@@ -503,7 +556,7 @@ def _group_rows(
     cluster: Cluster,
 ) -> pd.DataFrame:
     """A row a group of subsets: the means over its subsets, and their intervals, in percent."""
-    names = _quantities(outcomes)
+    names = quantities(outcomes)
     by_subset = outcomes.groupby("subset")[names]
     scores, counts = by_subset.mean(), by_subset.size()
     replicates = _replicates(outcomes, names, n_boot, seed, cluster)

@@ -161,6 +161,58 @@ def test_pairs():
         assert list(table["sample"]) == [item["sample"] for item in dataset]
 
 
+def scored(sizes: tuple[int, ...] = (16, 16, 20, 16)) -> list[dict]:
+    """Pairs with a score, of which some differ in size."""
+    items = [triplets(1, size)[0] for size in sizes]
+    names = ("ref", "p0", "judge", "sample")
+    return [
+        {k: v for k, v in item.items() if k not in names}
+        | {"p0": item["ref"], "score": -7.5 * i, "sample": f"{i}"}
+        for i, item in enumerate(items)
+    ]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 50])
+def test_scored_pairs_may_differ_in_size(batch_size):
+    sizes = []
+
+    def metric(img0, img1):
+        sizes.append(tuple(img0.shape))
+        return l2(img0, img1)
+
+    dataset = scored()
+    table = run(metric, dataset, 3, batch_size=batch_size)
+    assert list(table) == ["subset", "sample", "distance", "score"]
+    assert list(table["sample"]) == ["0", "1", "2", "3"]
+    assert list(table["score"]) == [0, -7.5, -15, -22.5]
+    for item, distance in zip(dataset, table["distance"], strict=True):
+        expected = l2(*(to_float(item[name])[None] for name in ("p0", "p1"))).item()
+        assert distance == pytest.approx(expected, rel=1e-6)
+    if batch_size == 50:
+        assert sizes == [(2, 3, 16, 16), (1, 3, 20, 20), (1, 3, 16, 16)]
+
+
+def test_the_images_of_a_scored_pair_are_of_one_size():
+    dataset = scored()
+    dataset[1]["p1"] = dataset[2]["p1"]
+    with pytest.raises(ValueError, match=r"one size; got \(3, 20, 20\) for 'p1' of cnn/1"):
+        run(l2, dataset)
+
+
+def test_a_broken_distance_of_a_scored_pair_is_named():
+    with pytest.raises(ValueError, match="metric returned nan at view 'full' of cnn/2"):
+        run(lambda a, b: l2(a, b) + (float("nan") if a.shape[-1] == 20 else 0), scored())
+
+
+def test_scores_are_kept_to_the_bit_and_have_to_be_finite(tmp_path):
+    table = run(l2, scored())
+    write_distances(table, tmp_path / "scored.csv.gz")
+    assert_frame_equal(read_distances(tmp_path / "scored.csv.gz"), table, check_exact=True)
+    table.loc[2, "score"] = float("inf")
+    with pytest.raises(ValueError, match="score must be finite; got inf at cnn/2"):
+        write_distances(table, tmp_path / "scored.csv.gz")
+
+
 def test_inputs_fill_the_range_and_no_graph_is_kept():
     black, white = (torch.full((3, 8, 8), v, dtype=torch.uint8) for v in (0, 255))
     item = {"ref": black, "p0": black, "p1": white, "judge": 1, "subset": "s", "sample": "0"}
@@ -247,6 +299,7 @@ def broken(**changes) -> list[dict]:
         (broken(p0=np.zeros((3, SIZE, SIZE))), ValueError, "cnn/000002 .*ndarray"),
         (broken(p0=torch.zeros(3, 8, 8, dtype=torch.uint8)), ValueError, "one size.*cnn/000002"),
         (triplets() + pairs(), ValueError, "mixes"),
+        (pairs() + scored(), ValueError, "mixes"),
         (triplets(4) + pairs(4), ValueError, "mixes"),
     ],
 )

@@ -1,0 +1,69 @@
+"""Numbers that the papers report, as data, to be printed beside measured ones.
+
+From Ghildyal and Liu, ECCV 2022 (arXiv 2207.13686); ``iqa_lpips`` are results of LPIPS (Zhang et
+al., CVPR 2018) that a public leaderboard collects. Percent, but for ``jnd_map``, in [0, 1], and
+distances.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+
+import pandas as pd
+
+TABLES = (
+    "comparison_bapps",
+    "comparison_clic",
+    "iqa_lpips",
+    "jnd",
+    "shift_examples",
+    "user_study",
+)
+
+# How the papers call metrics of robust_lpips.comparison. Rows of their tables that name another
+# training than the released weights' are not ours and keep their own line.
+PUBLISHED_NAMES = {
+    "l2": "L2",
+    "ssim": "SSIM",
+    "cw-ssim": "CW-SSIM",
+    "ms-ssim": "MS-SSIM",
+    "pieapp-sparse": "PieAPP sparse",
+    "pieapp-dense": "PieAPP dense",
+    "pim-1": "PIM-1",
+    "pim-5": "PIM-5",
+    "gti-cnn": "GTI-CNN",
+    "dists": "DISTS",
+    "e-lpips": "E-LPIPS",
+    "alexnet": "LPIPS (Alex)",
+    "vgg16": "LPIPS (VGG)",
+    "alexnet-vanilla": "LPIPS (Alex) retrained",
+    "vgg16-vanilla": "LPIPS (VGG) retrained",
+    "alexnet-shift-tolerant": "ST-LPIPS (Alex)",
+    "vgg16-shift-tolerant": "ST-LPIPS (VGG)",
+}
+
+
+def published(table: str) -> pd.DataFrame:
+    """A table of published numbers.
+
+    Raises:
+        ValueError: no such table.
+    """
+    if table not in TABLES:
+        raise ValueError(f"table must be one of {', '.join(TABLES)}; got {table!r}")
+    path = resources.files(__package__) / "published" / f"{table}.csv"
+    with path.open("r", encoding="utf-8") as file:
+        return pd.read_csv(file)
+
+
+def published_of(table: str, metric: str) -> dict[str, float]:
+    """The published numbers of one of our metrics; empty where the table has none.
+
+    Raises:
+        ValueError: no such table, or one without a column ``metric``.
+    """
+    rows = published(table)
+    if "metric" not in rows:
+        raise ValueError(f"table must have a column metric; {table!r} has none")
+    row = rows[rows["metric"] == PUBLISHED_NAMES.get(metric)]
+    return {} if row.empty else row.select_dtypes("number").iloc[0].to_dict()

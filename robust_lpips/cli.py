@@ -6,7 +6,7 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -15,6 +15,7 @@ import torch
 
 from robust_lpips.backbones import BackboneConfig
 from robust_lpips.backbones.config import ALLOWED
+from robust_lpips.comparison import metric_names
 
 
 def add_data_arguments(parser: argparse.ArgumentParser, output: str) -> None:
@@ -39,6 +40,46 @@ def add_data_arguments(parser: argparse.ArgumentParser, output: str) -> None:
         help="cpu, cuda, cuda:1, ... (%(default)s)",
     )
     parser.add_argument("--output", type=Path, help=f"folder of the results ({output})")
+
+
+def add_metric_arguments(parser: argparse.ArgumentParser, default: Sequence[str]) -> None:
+    """Add ``--metrics`` and ``--metric``; :func:`metric_choice` reads them."""
+    names = metric_names()
+    parser.add_argument(
+        "--metrics",
+        nargs="+",
+        choices=names,
+        default=list(default),
+        metavar="NAME",
+        help=f"some of {', '.join(names)} (default: {' '.join(default)})",
+    )
+    add_own_metric_argument(parser)
+
+
+def add_own_metric_argument(parser: argparse.ArgumentParser) -> None:
+    """Add ``--metric``, which takes metrics of the user's own, as a list."""
+    parser.add_argument(
+        "--metric",
+        action="append",
+        type=own_metric,
+        default=[],
+        metavar="MODULE:FACTORY",
+        help="a metric of your own, too: factory() gives a callable of two (N, 3, H, W) batches "
+        "in [-1, 1] that returns (N,) distances; may be given several times",
+    )
+
+
+def metric_choice(arguments: argparse.Namespace) -> list[str]:
+    """The metrics that the options of :func:`add_metric_arguments` name, each once."""
+    return list(dict.fromkeys([*arguments.metrics, *arguments.metric]))
+
+
+def own_metric(text: str) -> str:
+    """``package.module:factory``, for ``type=`` of an argument."""
+    module, _, factory = text.partition(":")
+    if not (module and factory.isidentifier()):
+        raise argparse.ArgumentTypeError(f"must be package.module:factory; got {text!r}")
+    return text
 
 
 def add_backbone_arguments(parser: argparse.ArgumentParser) -> None:

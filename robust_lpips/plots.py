@@ -249,6 +249,250 @@ def plot_training_curves(
     return path
 
 
+def plot_scores(scores: pd.DataFrame, path: str | Path, title: str, label: str) -> Path:
+    """One score of several metrics, a line each, the largest on top; and what is published.
+
+    Args:
+        scores: ``metric, value, low, high`` (bounds of the interval, NaN where there is none) and
+            ``published`` (NaN where there is nothing), all in one unit.
+        path: a ``.png`` file.
+        title: its first line is the heading; further lines say what the numbers are of.
+        label: what the score is.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        ValueError: another suffix, or scores without rows.
+    """
+    path = _png(path)
+    if scores.empty:
+        raise ValueError("scores has no rows")
+    top, height = _title_height(title), _rows_height(scores)
+    with _figure(path, (8.4, top + height + 1.0), title) as figure:
+        (axes,) = _panels(
+            figure, 1, left=_names_width(scores), right=0.4, top=top, height=height, gap=0
+        )
+        _draw_scores(axes, scores, label)
+        _draw_score_key(figure, scores)
+    return path
+
+
+def plot_scores_and_flips(
+    scores: pd.DataFrame, flips: pd.DataFrame, path: str | Path, title: str, label: str
+) -> Path:
+    """The panel of :func:`plot_scores`, and beside it r_rf against the shift, a line a metric.
+
+    Args:
+        scores: as for :func:`plot_scores`.
+        flips: ``metric``, in the order of ``scores``, ``shift`` (pixels), and ``rrf, rrf_low,
+            rrf_high`` in percent.
+        path: a ``.png`` file.
+        title: its first line is the heading; further lines say what the numbers are of.
+        label: what the score is.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        ValueError: another suffix, or a table without rows.
+    """
+    path = _png(path)
+    for name, table in (("scores", scores), ("flips", flips)):
+        if table.empty:
+            raise ValueError(f"{name} has no rows")
+    names, top = _names_width(scores), _title_height(title) + 0.3
+    height = max(3.2, _rows_height(scores))
+    with _figure(path, (8.4 + 2 * names, top + height + 1.0), title) as figure:
+        left, right = _panels(
+            figure, 2, left=names, right=names + 0.15, top=top, height=height, gap=0.9
+        )
+        _draw_scores(left, scores, label)
+        left.set_title("Accuracy")
+        _draw_curves(right, flips, "rrf")
+        right.set_title("Rank flips (bands: 95 % intervals)")
+        right.set_ylabel(_RRF)
+        _draw_score_key(figure, scores)
+    return path
+
+
+def plot_comparison(scores: pd.DataFrame, path: str | Path, title: str) -> Path:
+    """Accuracy and rank flips of metrics, a line of dots a metric, with 95 % intervals.
+
+    Args:
+        scores: a row a metric: ``metric``, ``two_afc`` and ``rrf_n`` for each shift n, in percent,
+            with ``_low`` and ``_high`` (NaN: no interval), and ``two_afc_label``, which says what
+            ``two_afc`` is. Metrics that flip least at the smallest shift stand on top.
+        path: a ``.png`` file.
+        title: its first line is the heading; further lines say what the numbers are of.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        ValueError: another suffix, or scores without rows.
+    """
+    path = _png(path)
+    if scores.empty:
+        raise ValueError("scores has no rows")
+    shifts = [name for name in scores if name.startswith("rrf_") and name.count("_") == 1]
+    scores = scores.sort_values(shifts or ["two_afc"], ascending=bool(shifts), kind="stable")
+    names = 0.35 + 0.075 * scores["metric"].str.len().max()
+    height = 0.35 + 0.24 * len(scores)
+    panels = 2 if shifts else 1
+    size = (names + 4.1 * panels, height + 1.75)
+    with _figure(path, size, title) as figure:
+        axes = _panels(figure, panels, left=names, right=0.2, top=1.05, height=height, gap=0.35)
+        _draw_dots(axes[0], scores, {"two_afc": ""})
+        axes[0].set_xlabel(scores["two_afc_label"].iloc[0])
+        if shifts:
+            _draw_dots(axes[1], scores, {name: f"{name[4:]} px" for name in shifts})
+            axes[1].set_xlabel(_RRF)
+            axes[1].set_xlim(left=0)
+            axes[1].legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=len(shifts), **_KEY)
+        for each in axes:
+            each.set_yticks(range(len(scores)), scores["metric"] if each is axes[0] else [])
+            each.set_ylim(len(scores) - 0.4, -0.6)
+    return path
+
+
+def plot_user_study(
+    people: pd.DataFrame, curves: pd.DataFrame, path: str | Path, title: str
+) -> Path:
+    """Who takes a shifted image for the same, and the distances of metrics, against the shift.
+
+    Panels: the share of people's answers that said "the same", measured (with 95 % intervals) and
+    published (hollow); and the mean distance of each metric over its own at the largest shift, with
+    the share of people who do not say "the same", over theirs.
+
+    Args:
+        people: ``source`` ("measured" or "published"), ``shift`` (pixels), ``percent_same,
+            percent_same_low, percent_same_high`` (percent; NaN where there is no interval).
+        curves: ``metric, shift`` (pixels), ``relative_distance``.
+        path: a ``.png`` file.
+        title: its first line is the heading; further lines say what the numbers are of.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        ValueError: another suffix, or a table without rows.
+    """
+    path = _png(path)
+    for name, table in (("people", people), ("curves", curves)):
+        if table.empty:
+            raise ValueError(f"{name} has no rows")
+    # Inches: the key of lines stands to the right, because they all end in one point.
+    names = 0.75 + 0.07 * max(12, curves["metric"].str.len().max())
+    with _figure(path, (9.4 + names, 4.9), title) as figure:
+        left, right = _panels(figure, 2, left=0.7, right=names, top=1.05, height=3.25, gap=0.85)
+        _draw_people(left, people)
+        _draw_relative(right, people, curves)
+    return path
+
+
+def plot_correlations(table: pd.DataFrame, path: str | Path, title: str, headline: str) -> Path:
+    """SRCC, PLCC and KRCC of metrics, a line of dots a metric, with 95 % intervals.
+
+    Faint dots are the SRCC of each type of distortion.
+
+    Args:
+        table: ``metric, subset`` and ``srcc, plcc, krcc`` in [-1, 1], each with ``_low`` and
+            ``_high`` (NaN: no interval). Metrics of the largest SRCC stand on top.
+        path: a ``.png`` file.
+        title: its first line is the heading; further lines say what the numbers are of.
+        headline: the subset that sums up: ``"all"`` (all pairs) or ``"mean"`` (over types).
+
+    Returns:
+        ``path``.
+
+    Raises:
+        ValueError: another suffix, or a table without rows of ``headline``.
+    """
+    path = _png(path)
+    rows = table[table["subset"] == headline].sort_values("srcc", ascending=False, kind="stable")
+    if rows.empty:
+        raise ValueError(f"table has no rows of {headline!r}")
+    names = 0.35 + 0.075 * rows["metric"].str.len().max()
+    top, height = 0.6 + 0.17 * title.count("\n"), 0.35 + 0.42 * len(rows)
+    with _figure(path, (max(names + 5.6, 8.0), top + height + 0.95), title) as figure:
+        (axes,) = _panels(figure, 1, left=names, right=0.25, top=top, height=height, gap=0)
+        _draw_correlations(axes, rows, table[~table["subset"].isin(["all", "mean"])])
+        over = {"all": "over all pairs", "mean": "mean over types of distortion"}
+        axes.set_xlabel(f"correlation, {over[headline]} (1: full agreement)")
+        figure.legend(
+            handles=_correlation_key(),
+            loc="lower left",
+            bbox_to_anchor=(0.01, 0.0),
+            ncols=5,
+            **_KEY,
+        )
+    return path
+
+
+def plot_shift_examples(
+    examples: pd.DataFrame,
+    triplets: pd.DataFrame,
+    example_images: Mapping[int, Sequence[np.ndarray]],
+    triplet_images: Mapping[str, Sequence[np.ndarray]],
+    path: str | Path,
+    title: str,
+) -> Path:
+    """Images with what metrics say of them before and after a shift of one pixel.
+
+    On the left examples, a reference and itself distorted, with the distance of each metric; on the
+    right triplets, with the patch that each metric finds closer. Verdicts that turn are in colour.
+
+    Args:
+        examples: ``example, distortion, metric, no_shift, shift_1px``.
+        triplets: ``sample, metric, d0, d1, closer, d0_shifted, d1_shifted, closer_shifted, flips``;
+            may have no rows.
+        example_images: reference and distorted image by example, uint8 (H, W, 3).
+        triplet_images: reference, p0 and p1 by sample, likewise.
+        path: a ``.png`` file.
+        title: its first line is the heading; further lines say what the numbers are of.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        ValueError: another suffix, or examples without rows.
+    """
+    path = _png(path)
+    if examples.empty:
+        raise ValueError("examples has no rows")
+    count = max(len(example_images), len(triplet_images))
+    names = 0.25 + 0.068 * examples["metric"].str.len().max()
+    line = 0.2
+    row = max(1.35, line * (1 + examples["metric"].nunique())) + 0.45
+    left = 0.3 + 2 * _THUMBNAIL + names + 1.85 + 0.5
+    right = 0.1 + 3 * _THUMBNAIL + names + 2.95 + 0.25
+    width = left + right if triplet_images else left
+    with _figure(path, (max(width, 7.5), 1.25 + row * count), title) as figure:
+        _draw_heading(figure, 0.2, 0.95, "A mild distortion, and the same shifted by 1 px")
+        if triplet_images:
+            _draw_heading(figure, left, 0.95, "Which patch is closer, and once both are shifted")
+        for i, (example, rows) in enumerate(examples.groupby("example", sort=False)):
+            top = 1.3 + i * row
+            labels = ("reference", rows["distortion"].iloc[0].replace("_", " "))
+            _draw_thumbnails(figure, 0.2, top, example_images[example], labels)
+            _draw_cells(
+                figure, 0.3 + 2 * _THUMBNAIL, top, line, (names, 0.65, 0.65, 0.55), _jumps(rows)
+            )
+        for i, (sample, rows) in enumerate(triplets.groupby("sample", sort=False)):
+            top = 1.3 + i * row
+            _draw_thumbnails(figure, left, top, triplet_images[sample], ("reference", "p0", "p1"))
+            _draw_cells(
+                figure,
+                left + 0.1 + 3 * _THUMBNAIL,
+                top,
+                line,
+                (names, 1.1, 1.1, 0.75),
+                _verdicts(rows),
+            )
+    return path
+
+
 # --- Figures -----------------------------------------------------------------------------------
 
 
@@ -453,6 +697,73 @@ def _marker(color: str, shape: str, *, filled: bool = True, size: float = 7) -> 
     }
 
 
+# --- Scores ------------------------------------------------------------------------------------
+
+
+def _draw_scores(axes: Axes, scores: pd.DataFrame, label: str) -> None:
+    """A line a metric: its name, its interval, its score, and hollow what is published."""
+    order = scores.reset_index(drop=True).sort_values("value", kind="stable")
+    for height, (i, row) in enumerate(order.iterrows()):
+        color = _line_style(i)["color"]
+        bounds = [row["low"], row["high"]]
+        axes.plot(bounds, [height, height], color=color, alpha=0.5, lw=1.6, zorder=2)
+        axes.plot(row["value"], height, **_marker(color, "o", size=8), zorder=4)
+        axes.plot(row["published"], height, **_marker(color, "D", filled=False, size=6), zorder=3)
+    axes.set_yticks(range(len(order)), order["metric"])
+    axes.set_ylim(-0.6, len(order) - 0.4)
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlabel(label)
+
+
+def _draw_score_key(figure: Figure, scores: pd.DataFrame) -> None:
+    """What dots, bars and hollow markers stand for, at the bottom."""
+    handles = [
+        Line2D([], [], **_marker(_GREY, "o"), label="measured"),
+        Line2D([], [], color=_GREY, lw=1.6, label="95 % interval"),
+    ]
+    if scores["published"].notna().any():
+        published = Line2D([], [], **_marker(_GREY, "D", filled=False, size=6))
+        published.set_label("published, on the paper's data")
+        handles.append(published)
+    figure.legend(
+        handles=handles,
+        loc="lower left",
+        bbox_to_anchor=(0.15 / figure.get_size_inches()[0], 0.0),
+        ncols=3,
+        **_KEY,
+    )
+
+
+def _names_width(scores: pd.DataFrame) -> float:
+    """Inches that the longest name of a metric takes beside an axis."""
+    return 0.3 + 0.07 * scores["metric"].str.len().max()
+
+
+def _rows_height(scores: pd.DataFrame) -> float:
+    """Inches of a panel with a line a metric."""
+    return max(1.4, 0.3 * len(scores) + 0.25)
+
+
+def _title_height(title: str) -> float:
+    """Inches that the heading and the lines below it take."""
+    return 0.5 + 0.16 * len(title.splitlines())
+
+
+# --- Dots --------------------------------------------------------------------------------------
+
+
+def _draw_dots(axes: Axes, rows: pd.DataFrame, quantities: Mapping[str, str]) -> None:
+    """A dot a row and quantity, one row above the other, with bars from ``_low`` to ``_high``."""
+    for i, (name, label) in enumerate(quantities.items()):
+        # Beside each other, so that bars do not hide dots.
+        heights = np.arange(len(rows)) + 0.2 * (i - (len(quantities) - 1) / 2)
+        color = _LINES[i % len(_LINES)]
+        axes.hlines(
+            heights, rows[f"{name}_low"], rows[f"{name}_high"], color=color, alpha=0.5, lw=1.2
+        )
+        axes.plot(rows[name], heights, **_marker(color, _SHAPES[i], size=5.5), label=label)
+
+
 # --- Curves ------------------------------------------------------------------------------------
 
 
@@ -559,6 +870,169 @@ def _name_ends(
                 "relpos": (0, 0.5),
             },
         )
+
+
+# --- People and metrics ------------------------------------------------------------------------
+
+
+def _draw_people(axes: Axes, people: pd.DataFrame) -> None:
+    """Shares of "the same": filled with intervals what is measured, hollow what is published."""
+    for source, rows in people.groupby("source"):
+        x, y = rows["shift"], rows["percent_same"]
+        if source == "published":
+            style = _marker(_INK, "D", filled=False, size=7)
+            # Nothing inside, so that a measured dot shows through.
+            axes.plot(x, y, **style | {"markerfacecolor": "none"}, label="published")
+            continue
+        bounds = [rows["percent_same_low"], rows["percent_same_high"]]
+        axes.fill_between(x, *bounds, color=_INK, alpha=0.13, lw=0)
+        axes.plot(x, y, color=_INK, lw=1.8, marker="o", ms=5, mec="white", mew=0.5, label=source)
+    if (people["source"] == "measured").any():
+        axes.set_title("People (band: 95 % interval)")
+    else:
+        axes.set_title("People, published")
+    axes.set_ylim(0, 100)
+    axes.set_ylabel('answers "the same" (%)')
+    axes.legend(loc="upper right")
+    _shift_axis(axes, people)
+
+
+def _draw_relative(axes: Axes, people: pd.DataFrame, curves: pd.DataFrame) -> None:
+    """A line a metric and people's, all 1 at the largest shift; the key beside the panel."""
+    for i, (metric, rows) in enumerate(curves.groupby("metric", sort=False)):
+        axes.plot(rows["shift"], rows["relative_distance"], **_line_style(i), label=metric)
+    # "measured" comes before "published".
+    source = people["source"].min()
+    rows = people[people["source"] == source]
+    gone = 100 - rows["percent_same"]
+    style = {"color": _INK, "lw": 3.0, "alpha": 0.75, "solid_capstyle": "round", "zorder": 2.5}
+    axes.plot(rows["shift"], gone / gone.iloc[-1], **style, label=f"people\n({source})")
+    axes.set_ylim(bottom=0)
+    axes.set_title("Metrics and people, relative to the largest shift")
+    axes.set_ylabel('distance, or answers not "the same"')
+    # In the order in which lines lie above each other.
+    lines = sorted(axes.get_lines(), key=lambda line: -np.nanmean(line.get_ydata()))
+    axes.legend(handles=lines, loc="upper left", bbox_to_anchor=(1.02, 1.0), borderaxespad=0)
+    _shift_axis(axes, people)
+
+
+def _shift_axis(axes: Axes, rows: pd.DataFrame) -> None:
+    axes.set_xlim(-0.02 * rows["shift"].max(), 1.02 * rows["shift"].max())
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("shift (px)")
+
+
+# --- Correlations ------------------------------------------------------------------------------
+
+_TYPE = {"linestyle": "none", "marker": "o", "color": _SKY, "alpha": 0.45, "ms": 4, "mew": 0}
+_CORRELATIONS = {"srcc": ("o", _BLUE), "plcc": ("D", _VERMILION), "krcc": ("^", _GREEN)}
+
+
+def _draw_correlations(axes: Axes, rows: pd.DataFrame, types: pd.DataFrame) -> None:
+    """The three statistics of each metric below each other, and the types behind the first."""
+    for place, row in enumerate(rows.to_dict("records")):
+        each = types.loc[types["metric"] == row["metric"], "srcc"]
+        for i, (name, (shape, color)) in enumerate(_CORRELATIONS.items()):
+            y = place + 0.22 * (i - 1)
+            if name == "srcc":
+                axes.plot(each, [y] * len(each), **_TYPE)
+            axes.plot([row[f"{name}_low"], row[f"{name}_high"]], [y, y], color=color, lw=1.3)
+            axes.plot(row[name], y, **_marker(color, shape, size=6), zorder=4)
+    axes.set_yticks(range(len(rows)), rows["metric"])
+    axes.set_ylim(len(rows) - 0.45, -0.55)
+    axes.set_xlim(right=1.01)
+    axes.grid(axis="y", visible=False)
+    for edge in range(1, len(rows)):
+        axes.axhline(edge - 0.5, color="#e6e6e6", lw=0.7, zorder=1)
+    if axes.get_xlim()[0] < 0:
+        axes.axvline(0, color=_GREY, lw=0.9, zorder=1.5)
+
+
+def _correlation_key() -> list[Line2D]:
+    return [
+        *(
+            Line2D([], [], **_marker(color, shape), label=name.upper())
+            for name, (shape, color) in _CORRELATIONS.items()
+        ),
+        Line2D([], [], **_TYPE, label="SRCC of each type of distortion"),
+        Line2D([], [], color=_GREY, lw=1.3, label="95 % interval"),
+    ]
+
+
+# --- Images and what is said of them ------------------------------------------------------------
+
+# Inches from one small image to the next.
+_THUMBNAIL = 1.32
+_Cells = list[tuple[Sequence[str], str, bool]]
+
+
+def _draw_heading(figure: Figure, left: float, top: float, text: str) -> None:
+    """A heading over a column; its place in inches."""
+    width, height = figure.get_size_inches()
+    figure.text(left / width, 1 - top / height, text, va="top", size=10.5, color=_INK)
+
+
+def _draw_thumbnails(
+    figure: Figure, left: float, top: float, images: Sequence[np.ndarray], labels: Sequence[str]
+) -> None:
+    """Images side by side in squares, each with its label below; places in inches."""
+    width, height = figure.get_size_inches()
+    side = _THUMBNAIL - 0.1
+    for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+        x = left + i * _THUMBNAIL
+        box = (x / width, 1 - (top + side) / height, side / width, side / height)
+        axes = figure.add_axes(box, anchor="N")
+        axes.imshow(image, interpolation="nearest")
+        axes.set_axis_off()
+        below = 1 - (top + side + 0.05) / height
+        size = 8 if len(label) < 18 else 6.5
+        figure.text(
+            (x + side / 2) / width, below, label, ha="center", va="top", size=size, color="#555555"
+        )
+
+
+def _draw_cells(
+    figure: Figure, left: float, top: float, line: float, widths: Sequence[float], rows: _Cells
+) -> None:
+    """A small table: the first column to the left, others to the right of their width; inches."""
+    width, height = figure.get_size_inches()
+    for i, (cells, color, bold) in enumerate(rows):
+        x = left
+        for j, (cell, column) in enumerate(zip(cells, widths, strict=True)):
+            figure.text(
+                (x + (column if j else 0)) / width,
+                1 - (top + i * line) / height,
+                cell,
+                ha="right" if j else "left",
+                va="top",
+                size=8.5,
+                color=color,
+                weight="bold" if bold else "normal",
+            )
+            x += column
+
+
+def _jumps(rows: pd.DataFrame) -> _Cells:
+    """Distances of one example, a line a metric."""
+    lines: _Cells = [(("distance", "no shift", "1 px", "ratio"), _GREY, False)]
+    for row in rows.to_dict("records"):
+        before, after = row["no_shift"], row["shift_1px"]
+        ratio = f"{after / before:.3g}" if before > 0 else ""
+        lines.append(((row["metric"], f"{before:.3g}", f"{after:.3g}", ratio), _INK, False))
+    return lines
+
+
+def _verdicts(rows: pd.DataFrame) -> _Cells:
+    """What metrics say of one triplet, a line each; the ones that turn in colour."""
+    lines: _Cells = [(("d(p0) : d(p1)", "no shift", "1 px", "closer"), _GREY, False)]
+    for row in rows.to_dict("records"):
+        before, after = (f"{row['d0' + e]:.2g} : {row['d1' + e]:.2g}" for e in ("", "_shifted"))
+        if row["flips"]:
+            verdict, color = f"{row['closer']} → {row['closer_shifted']}", _VERMILION
+        else:
+            verdict, color = row["closer"], _INK
+        lines.append(((row["metric"], before, after, verdict), color, row["flips"]))
+    return lines
 
 
 # --- Labels ------------------------------------------------------------------------------------

@@ -2,8 +2,14 @@
 
 import argparse
 
-from robust_lpips.cli import add_data_arguments, command_line, natural_int, positive_int
-from robust_lpips.comparison import metric_names
+from robust_lpips.cli import (
+    add_data_arguments,
+    add_metric_arguments,
+    command_line,
+    metric_choice,
+    natural_int,
+    positive_int,
+)
 from robust_lpips.studies.sensitivity import DEFAULT_METRICS, DEFAULT_N, Settings, report, run
 
 DEFAULT_OUTPUT = "runs/shift-sensitivity"
@@ -12,14 +18,7 @@ DEFAULT_OUTPUT = "runs/shift-sensitivity"
 def main() -> None:
     """Measure, write the results, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--metrics",
-        nargs="+",
-        choices=metric_names(),
-        default=DEFAULT_METRICS,
-        metavar="NAME",
-        help=f"some of {', '.join(metric_names())} (default: {' '.join(DEFAULT_METRICS)})",
-    )
+    add_metric_arguments(parser, DEFAULT_METRICS)
     add_data_arguments(parser, output=DEFAULT_OUTPUT)
     parser.add_argument("--split", default="val", help="part of the data (%(default)s)")
     parser.add_argument(
@@ -48,7 +47,7 @@ def main() -> None:
     table = run(
         settings,
         arguments.output or DEFAULT_OUTPUT,
-        arguments.metrics,
+        metric_choice(arguments),
         device=arguments.device,
         command=command_line(),
     )

@@ -25,6 +25,7 @@ from pathlib import Path
 
 from robust_lpips.cli import (
     add_data_arguments,
+    add_own_metric_argument,
     command_line,
     natural_int,
     positive_int,
@@ -48,6 +49,7 @@ def parse_arguments() -> tuple[argparse.Namespace, list[Study]]:
     parser.add_argument("--preset", choices=PRESETS, default="quick", help="(%(default)s)")
     parser.add_argument("--rows", nargs="+", metavar="ROW", help="only these rows (all)")
     parser.add_argument("--seeds", nargs="+", type=natural_int, help="(those of the preset)")
+    add_own_metric_argument(parser)
     add_data_arguments(
         parser, output="runs/ablation-TABLE-PRESET-DATA-SIZE; with --table all, OUTPUT/TABLE"
     )
@@ -147,6 +149,7 @@ def study_of(table: str, arguments: argparse.Namespace) -> Study:
         max_shift=arguments.max_shift,
         weights=dict(arguments.weights),
         device=str(arguments.device),
+        metrics=tuple(arguments.metric),
     )
 
 

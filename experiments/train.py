@@ -70,10 +70,11 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--target",
-        choices=(JUDGE, *metric_names()),
+        type=target,
         default=JUDGE,
         metavar="judge|METRIC",
-        help=f"what to train to: judgments, or a metric of {', '.join(metric_names())} (judge)",
+        help=f"what to train to: judgments, package.module:factory, or a metric of "
+        f"{', '.join(metric_names())} (judge)",
     )
     parser.add_argument("--epochs", type=positive_int, default=PAPERS.epochs, help="(%(default)s)")
     parser.add_argument(
@@ -106,6 +107,14 @@ def initial_weights(text: str) -> str:
             f"must be one of {', '.join(INITS)}, or a file; got {text!r}"
         )
     return str(path.resolve())
+
+
+def target(text: str) -> str:
+    """What to train to, for ``type=`` of an argument."""
+    if text == JUDGE or text in metric_names() or ":" in text:
+        return text
+    names = ", ".join((JUDGE, "package.module:factory", *metric_names()))
+    raise argparse.ArgumentTypeError(f"must be one of {names}; got {text!r}")
 
 
 def recipe(arguments: argparse.Namespace) -> Recipe:

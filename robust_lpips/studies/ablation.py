@@ -9,7 +9,7 @@ from robust_lpips.studies import cluster, pool
 from robust_lpips.studies.folder import claim
 from robust_lpips.studies.rows import Row
 from robust_lpips.studies.study import Study
-from robust_lpips.studies.tasks import REFERENCES, ReferenceTask, RowTask, StudyTask
+from robust_lpips.studies.tasks import ReferenceTask, RowTask, StudyTask, references
 
 # What runs tasks: processes of this machine, or a Ray cluster.
 ENGINES = {"local": pool.run_tasks, "ray": cluster.run_tasks}
@@ -94,7 +94,7 @@ def unfinished(study: Study, row_tasks: Sequence[RowTask]) -> list[str]:
 
 
 def _with_references(study: Study, row_tasks: Sequence[RowTask]) -> list[StudyTask]:
-    return [*row_tasks, *(ReferenceTask(study, name) for name in REFERENCES)]
+    return [*row_tasks, *(ReferenceTask(study, name) for name in references(study))]
 
 
 def chosen_rows(study: Study, names: Sequence[str] | None) -> list[Row]:

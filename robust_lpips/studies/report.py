@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,11 @@ from robust_lpips.plots import plot_ablation
 from robust_lpips.studies.rows import PUBLISHED_QUANTITIES
 from robust_lpips.studies.study import Study
 from robust_lpips.studies.tasks import (
-    REFERENCES,
     ReferenceTask,
     RowTask,
     multiply_accumulates,
     parameters,
+    references,
 )
 from robust_lpips.tables import to_markdown, with_interval, write_csv, write_text
 
@@ -64,7 +64,7 @@ def summary_table(study: Study, tasks: Sequence[RowTask]) -> pd.DataFrame:
         for task in tasks
         for state in STATES
     ]
-    for name in REFERENCES:
+    for name in references(study):
         scores = _scores(ReferenceTask(study, name).path)
         rows.append(_identity(study, name, None) | scores | {"state": "reference"})
     table = pd.DataFrame(rows)
@@ -207,7 +207,7 @@ def _page(
         f"{ceilings['oracle']:.2f} %, one more person {ceilings['one_more_person']:.2f} %.",
         f"## Measured\n\naccuracy: {accuracy}, in percent; r_rf n: share of triplets whose ranking "
         "a shift of n pixels flips, in percent; MMAC: million multiply-accumulates an image.",
-        to_markdown(_measured(summary)),
+        to_markdown(_measured(summary, references(study))),
         *_published_section(summary),
         "## Differences\n\nPaired over the same triplets, in percentage points.",
         to_markdown(_difference_rows(differences)),
@@ -235,15 +235,15 @@ def _machines(tasks: Sequence[RowTask]) -> str:
     return "; ".join(dict.fromkeys(found))
 
 
-def _measured(summary: pd.DataFrame) -> pd.DataFrame:
-    """One line a row: both states beside each other; references below."""
+def _measured(summary: pd.DataFrame, beside: Mapping[str, str]) -> pd.DataFrame:
+    """One line a row: both states beside each other; below, references in the state they name."""
     shifts = [c for c in summary if c.startswith("rrf_") and not c.endswith(("_low", "_high"))]
     lines = []
     for name, of_row in summary.groupby("row", sort=False):
         line: dict[str, Any] = {"row": name}
         for state in STATES:
             part = of_row[of_row["state"] == state]
-            if REFERENCES.get(name) == state:
+            if beside.get(name) == state:
                 part = of_row
             line[f"accuracy, {state}"] = _cell(part, "two_afc")
             for shift in shifts:

@@ -87,6 +87,8 @@ class Study:
         max_shift: largest shift in pixels, which decides the crop.
         weights: row name to a checkpoint that is evaluated instead of training.
         device: where to compute.
+        metrics: metrics of the user's, as :func:`robust_lpips.comparison.load_metric` takes them,
+            to be shown beside the trained rows; each is measured once a folder.
 
     Raises:
         ValueError: no such table, ``weights`` of a row that it has not, or no ``data_root`` where
@@ -101,6 +103,7 @@ class Study:
     max_shift: int = 3
     weights: Mapping[str, Path] = field(default_factory=dict)
     device: str = "cpu"
+    metrics: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.preset.needs_bapps and self.data_root is None:

@@ -19,6 +19,7 @@ from robust_lpips.comparison import load_metric
 from robust_lpips.evaluation import write_distances
 from robust_lpips.metric import RobustLPIPS
 from robust_lpips.studies.folder import read_json, write_json
+from robust_lpips.studies.measured import file_stem
 from robust_lpips.studies.pool import Tick, machine
 from robust_lpips.studies.rows import Row
 from robust_lpips.studies.study import Study
@@ -35,6 +36,11 @@ RECORD_FILE = "record.json"
 
 # Training costs about three passes: forward, and backward to the features and to the weights.
 _TRAINING_PASSES = 3
+
+
+def references(study: Study) -> dict[str, str]:
+    """:data:`REFERENCES`, and the user's own metrics, which stand with the trained rows."""
+    return REFERENCES | dict.fromkeys(study.metrics, "trained")
 
 
 @dataclass(frozen=True)
@@ -217,7 +223,7 @@ class ReferenceTask(StudyTask):
     @property
     def path(self) -> Path:
         """Its distances."""
-        return self.study.output / "references" / f"{self.metric}.csv.gz"
+        return self.study.output / "references" / f"{file_stem(self.metric)}.csv.gz"
 
     @property
     def finished(self) -> bool:

@@ -466,7 +466,7 @@ def plot_shift_examples(
     line = 0.2
     row = max(1.35, line * (1 + examples["metric"].nunique())) + 0.45
     left = 0.3 + 2 * _THUMBNAIL + names + 1.85 + 0.5
-    right = 0.1 + 3 * _THUMBNAIL + names + 2.95 + 0.25
+    right = 0.1 + 3 * _THUMBNAIL + names + 3.25 + 0.25
     width = left + right if triplet_images else left
     with _figure(path, (max(width, 7.5), 1.25 + row * count), title) as figure:
         _draw_heading(figure, 0.2, 0.95, "A mild distortion, and the same shifted by 1 px")
@@ -487,7 +487,7 @@ def plot_shift_examples(
                 left + 0.1 + 3 * _THUMBNAIL,
                 top,
                 line,
-                (names, 1.1, 1.1, 0.75),
+                (names, 1.25, 1.25, 0.75),
                 _verdicts(rows),
             )
     return path
@@ -911,7 +911,7 @@ def _draw_relative(axes: Axes, people: pd.DataFrame, curves: pd.DataFrame) -> No
     axes.set_title("Metrics and people, relative to the largest shift")
     axes.set_ylabel('distance, or answers not "the same"')
     # In the order in which lines lie above each other.
-    lines = sorted(axes.get_lines(), key=lambda line: -np.nanmean(line.get_ydata()))
+    lines = sorted(axes.get_lines(), key=lambda line: -np.nansum(line.get_ydata()))
     axes.legend(handles=lines, loc="upper left", bbox_to_anchor=(1.02, 1.0), borderaxespad=0)
     _shift_axis(axes, people)
 
@@ -1026,7 +1026,7 @@ def _verdicts(rows: pd.DataFrame) -> _Cells:
     """What metrics say of one triplet, a line each; the ones that turn in colour."""
     lines: _Cells = [(("d(p0) : d(p1)", "no shift", "1 px", "closer"), _GREY, False)]
     for row in rows.to_dict("records"):
-        before, after = (f"{row['d0' + e]:.2g} : {row['d1' + e]:.2g}" for e in ("", "_shifted"))
+        before, after = (f"{row['d0' + e]:.3g} : {row['d1' + e]:.3g}" for e in ("", "_shifted"))
         if row["flips"]:
             verdict, color = f"{row['closer']} → {row['closer_shifted']}", _VERMILION
         else:

@@ -10,8 +10,10 @@ from robust_lpips.backbones.config import ALLOWED
 from robust_lpips.cli import (
     add_backbone_arguments,
     add_data_arguments,
+    add_metric_arguments,
     backbone_config,
     command_line,
+    metric_choice,
     usage_errors,
 )
 
@@ -78,3 +80,31 @@ def test_command_line_names_what_launched_it(monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     assert command_line() == "torchrun --nproc_per_node=2 experiments/train.py --output 'a b'"
+
+
+class TestMetricArguments:
+    @pytest.fixture
+    def chosen(self):
+        def choose(*words):
+            parser = argparse.ArgumentParser()
+            add_metric_arguments(parser, ["l2", "ssim"])
+            return metric_choice(parser.parse_args(words))
+
+        return choose
+
+    def test_the_users_own_stand_beside_the_default(self, chosen):
+        assert chosen() == ["l2", "ssim"]
+        assert chosen("--metric", "my.module:make") == ["l2", "ssim", "my.module:make"]
+        own = ("--metrics", "psnr", "--metric", "a:b", "--metric", "c.d:e", "--metric", "a:b")
+        assert chosen(*own) == ["psnr", "a:b", "c.d:e"]
+
+    @pytest.mark.parametrize("name", ["module", "module:", ":factory", "module:a-b"])
+    def test_other_spellings(self, chosen, name, capsys):
+        with pytest.raises(SystemExit):
+            chosen("--metric", name)
+        assert f"must be package.module:factory; got {name!r}" in capsys.readouterr().err
+
+    def test_unknown_names(self, chosen, capsys):
+        with pytest.raises(SystemExit):
+            chosen("--metrics", "l3")
+        assert "invalid choice: 'l3'" in capsys.readouterr().err

@@ -9,6 +9,7 @@ from robust_lpips.plots import (
     _places,
     _spread,
     plot_ablation,
+    plot_comparison,
     plot_shift_curves,
     plot_training,
     plot_training_curves,
@@ -232,3 +233,38 @@ class TestTraining:
         with pytest.raises(ValueError, match=r"\.png"):
             plot_training_curves(runs(1), tmp_path / "plot.pdf", TITLE, "2AFC")
         assert list(tmp_path.iterdir()) == []
+
+
+class TestComparison:
+    @pytest.fixture
+    def scores(self):
+        rows = [("l2", 62.0, 7.0), ("a metric with a long name", 70.0, 2.0)]
+        columns = ["metric", "two_afc", "rrf_1"]
+        scores = pd.DataFrame(rows, columns=columns).assign(two_afc_label="2AFC (%)")
+        for name in columns[1:]:
+            scores[f"{name}_low"], scores[f"{name}_high"] = scores[name] - 2, scores[name] + 3
+        return scores
+
+    def test_a_line_a_metric(self, scores, tmp_path):
+        heights = []
+        for count in (1, 2):
+            path = plot_comparison(scores.head(count), tmp_path / f"{count}.png", TITLE)
+            with Image.open(path) as image:
+                heights.append(image.height)
+                assert BLURPOOL in {color for _, color in image.convert("RGB").getcolors(2**24)}
+        assert heights[0] < heights[1]
+
+    def test_without_shifts_or_intervals(self, scores, tmp_path):
+        bare = scores[["metric", "two_afc", "two_afc_label"]].assign(
+            two_afc_low=NAN, two_afc_high=NAN
+        )
+        path = plot_comparison(bare, tmp_path / "bare.png", TITLE)
+        both = plot_comparison(scores, tmp_path / "both.png", TITLE)
+        with Image.open(path) as one, Image.open(both) as two:
+            assert one.width < two.width
+
+    def test_errors(self, scores, tmp_path):
+        with pytest.raises(ValueError, match=r"path must end in \.png"):
+            plot_comparison(scores, tmp_path / "a.pdf", TITLE)
+        with pytest.raises(ValueError, match="scores has no rows"):
+            plot_comparison(scores.head(0), tmp_path / "a.png", TITLE)

@@ -8,18 +8,13 @@ the released VGG-16 metric there.
 """
 
 import argparse
-from pathlib import Path
 
 from robust_lpips.cli import (
     add_metric_arguments,
-    available_device,
-    command_line,
-    default_device,
+    add_run_arguments,
     existing_folder,
-    metric_choice,
-    natural_int,
     positive_int,
-    usage_errors,
+    print_page,
 )
 from robust_lpips.studies.clic import DEFAULT_METRICS, DEFAULT_N, Settings, run
 
@@ -44,9 +39,7 @@ def main() -> None:
         default=3,
         help="largest shift in pixels; it decides the crop (%(default)s)",
     )
-    parser.add_argument("--seed", type=natural_int, default=0, help="(%(default)s)")
-    parser.add_argument("--device", type=available_device, default=default_device())
-    parser.add_argument("--output", type=Path, help="folder of the results (runs/clic-DATA)")
+    add_run_arguments(parser, output="runs/clic-DATA")
     arguments = parser.parse_args()
     root = arguments.data_root
     settings = Settings(
@@ -55,15 +48,7 @@ def main() -> None:
         max_shift=arguments.max_shift,
         seed=arguments.seed,
     )
-    with usage_errors(parser):
-        page = run(
-            settings,
-            arguments.output or Path("runs") / f"clic-{settings.data}",
-            metric_choice(arguments),
-            device=arguments.device,
-            command=command_line(),
-        )
-    print(page)
+    print_page(run, settings, f"runs/clic-{settings.data}", parser, arguments)
 
 
 if __name__ == "__main__":

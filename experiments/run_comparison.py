@@ -53,7 +53,7 @@ DEFAULT_METRICS = (
     "alexnet-shift-tolerant",
     "vgg16-shift-tolerant",
 )
-DEFAULT_OUTPUT = Path("runs/comparison")
+DEFAULT_OUTPUT = "runs/comparison-DATA"
 
 
 def main() -> None:
@@ -70,7 +70,7 @@ def main() -> None:
         metavar="PATH",
         help="a table of distances computed elsewhere; may be given several times",
     )
-    add_data_arguments(parser, output=str(DEFAULT_OUTPUT))
+    add_data_arguments(parser, output=f"{DEFAULT_OUTPUT}, DATA: sample, bapps or files")
     parser.add_argument(
         "--n",
         type=positive_int,
@@ -93,11 +93,13 @@ def main() -> None:
         max_shift=arguments.max_shift,
         seed=arguments.seed,
     )
+    metrics = metric_choice(arguments)
+    data = ("sample" if root is None else "bapps") if metrics else "files"
     with usage_errors(parser):
         page = run(
             settings,
-            arguments.output or DEFAULT_OUTPUT,
-            metric_choice(arguments),
+            arguments.output or Path(DEFAULT_OUTPUT.replace("DATA", data)),
+            metrics,
             arguments.distances,
             device=arguments.device,
             command=command_line(),

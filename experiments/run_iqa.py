@@ -12,12 +12,9 @@ from pathlib import Path
 
 from robust_lpips.cli import (
     add_metric_arguments,
-    available_device,
-    command_line,
-    default_device,
-    metric_choice,
-    natural_int,
+    add_run_arguments,
     positive_int,
+    print_page,
     usage_errors,
 )
 from robust_lpips.studies.iqa import DATASETS, DEFAULT_METRICS, GRADED, Settings, run
@@ -46,14 +43,7 @@ def main() -> None:
         default=Settings.crops,
         help="of each photograph, for graded severities (%(default)s)",
     )
-    parser.add_argument("--seed", type=natural_int, default=Settings.seed, help="(%(default)s)")
-    parser.add_argument(
-        "--device",
-        type=available_device,
-        default=default_device(),
-        help="cpu, cuda, cuda:1, ... (%(default)s)",
-    )
-    parser.add_argument("--output", type=Path, help="folder of the results (runs/iqa-<dataset>)")
+    add_run_arguments(parser, output="runs/iqa-DATASET")
     arguments = parser.parse_args()
     root = arguments.data_root
     with usage_errors(parser):
@@ -65,14 +55,7 @@ def main() -> None:
             crops=arguments.crops,
             seed=arguments.seed,
         )
-        page = run(
-            settings,
-            arguments.output or Path("runs") / f"iqa-{arguments.dataset}",
-            metric_choice(arguments),
-            device=arguments.device,
-            command=command_line(),
-        )
-    print(page)
+    print_page(run, settings, f"runs/iqa-{settings.dataset}", parser, arguments)
 
 
 if __name__ == "__main__":

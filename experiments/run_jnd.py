@@ -13,13 +13,10 @@ from pathlib import Path
 
 from robust_lpips.cli import (
     add_metric_arguments,
-    available_device,
-    command_line,
-    default_device,
+    add_run_arguments,
     existing_folder,
-    metric_choice,
-    natural_int,
     positive_int,
+    print_page,
     usage_errors,
 )
 from robust_lpips.studies.jnd import DEFAULT_CROPS, DEFAULT_METRICS, Settings, run
@@ -49,9 +46,7 @@ def main() -> None:
         default=DEFAULT_CROPS,
         help="places in each photograph, where photographs are shifted here (%(default)s)",
     )
-    parser.add_argument("--seed", type=natural_int, default=0, help="(%(default)s)")
-    parser.add_argument("--device", type=available_device, default=default_device())
-    parser.add_argument("--output", type=Path, help="folder of the results (runs/jnd-DATA)")
+    add_run_arguments(parser, output="runs/jnd-DATA")
     arguments = parser.parse_args()
     folders = {
         name: None if path is None else str(path.resolve())
@@ -65,14 +60,7 @@ def main() -> None:
             crops=arguments.crops,
             seed=arguments.seed,
         )
-        page = run(
-            settings,
-            arguments.output or Path("runs") / f"jnd-{settings.data}",
-            metric_choice(arguments),
-            device=arguments.device,
-            command=command_line(),
-        )
-    print(page)
+    print_page(run, settings, f"runs/jnd-{settings.data}", parser, arguments)
 
 
 if __name__ == "__main__":

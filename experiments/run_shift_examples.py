@@ -5,17 +5,12 @@ python experiments/run_shift_examples.py --image mine.png --image other.jpg
 """
 
 import argparse
-from pathlib import Path
 
 from robust_lpips.cli import (
     add_metric_arguments,
-    available_device,
-    command_line,
-    default_device,
-    metric_choice,
-    natural_int,
+    add_run_arguments,
     positive_int,
-    usage_errors,
+    print_page,
 )
 from robust_lpips.studies.shift_examples import (
     DEFAULT_K,
@@ -25,7 +20,7 @@ from robust_lpips.studies.shift_examples import (
     run,
 )
 
-DEFAULT_OUTPUT = Path("runs/shift-examples")
+DEFAULT_OUTPUT = "runs/shift-examples"
 
 
 def main() -> None:
@@ -60,19 +55,7 @@ def main() -> None:
         default=64,
         help="side of crops and patches in pixels (%(default)s)",
     )
-    parser.add_argument("--seed", type=natural_int, default=0, help="(%(default)s)")
-    parser.add_argument(
-        "--device",
-        type=available_device,
-        default=default_device(),
-        help="cpu, cuda, cuda:1, ... (%(default)s)",
-    )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=DEFAULT_OUTPUT,
-        help="folder of the results (%(default)s)",
-    )
+    add_run_arguments(parser, output=DEFAULT_OUTPUT)
     arguments = parser.parse_args()
     settings = Settings(
         images=tuple(arguments.image),
@@ -81,15 +64,7 @@ def main() -> None:
         image_size=arguments.image_size,
         seed=arguments.seed,
     )
-    with usage_errors(parser):
-        page = run(
-            settings,
-            arguments.output,
-            metric_choice(arguments),
-            device=arguments.device,
-            command=command_line(),
-        )
-    print(page)
+    print_page(run, settings, DEFAULT_OUTPUT, parser, arguments)
 
 
 if __name__ == "__main__":

@@ -9,17 +9,13 @@ from pathlib import Path
 
 from robust_lpips.cli import (
     add_metric_arguments,
-    available_device,
-    command_line,
-    default_device,
-    metric_choice,
-    natural_int,
+    add_run_arguments,
     positive_int,
-    usage_errors,
+    print_page,
 )
 from robust_lpips.studies.user_study import DEFAULT_METRICS, DEFAULT_N, Settings, run
 
-DEFAULT_OUTPUT = Path("runs/user-study")
+DEFAULT_OUTPUT = "runs/user-study"
 
 
 def main() -> None:
@@ -47,19 +43,7 @@ def main() -> None:
         default=64,
         help="side of what is compared in pixels (%(default)s)",
     )
-    parser.add_argument("--seed", type=natural_int, default=0, help="(%(default)s)")
-    parser.add_argument(
-        "--device",
-        type=available_device,
-        default=default_device(),
-        help="cpu, cuda, cuda:1, ... (%(default)s)",
-    )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=DEFAULT_OUTPUT,
-        help="folder of the results (%(default)s)",
-    )
+    add_run_arguments(parser, output=DEFAULT_OUTPUT)
     arguments = parser.parse_args()
     settings = Settings(
         responses=None if arguments.responses is None else str(arguments.responses),
@@ -67,15 +51,7 @@ def main() -> None:
         image_size=arguments.image_size,
         seed=arguments.seed,
     )
-    with usage_errors(parser):
-        page = run(
-            settings,
-            arguments.output,
-            metric_choice(arguments),
-            device=arguments.device,
-            command=command_line(),
-        )
-    print(page)
+    print_page(run, settings, DEFAULT_OUTPUT, parser, arguments)
 
 
 if __name__ == "__main__":

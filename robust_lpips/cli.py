@@ -6,7 +6,7 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -33,13 +33,13 @@ def add_data_arguments(parser: argparse.ArgumentParser, output: str) -> None:
     parser.add_argument(
         "--image-size", type=positive_int, default=64, help="side of the patches in pixels (64)"
     )
-    parser.add_argument(
-        "--device",
-        type=available_device,
-        default=default_device(),
-        help="cpu, cuda, cuda:1, ... (%(default)s)",
-    )
-    parser.add_argument("--output", type=Path, help=f"folder of the results ({output})")
+    _add_place_arguments(parser, output)
+
+
+def add_run_arguments(parser: argparse.ArgumentParser, output: str) -> None:
+    """Add ``--seed``, ``--device`` and ``--output``, as :func:`add_data_arguments` does."""
+    parser.add_argument("--seed", type=natural_int, default=0, help="(%(default)s)")
+    _add_place_arguments(parser, output)
 
 
 def add_metric_arguments(parser: argparse.ArgumentParser, default: Sequence[str]) -> None:
@@ -72,6 +72,35 @@ def add_own_metric_argument(parser: argparse.ArgumentParser) -> None:
 def metric_choice(arguments: argparse.Namespace) -> list[str]:
     """The metrics that the options of :func:`add_metric_arguments` name, each once."""
     return list(dict.fromkeys([*arguments.metrics, *arguments.metric]))
+
+
+def print_page(
+    run: Callable[..., str],
+    settings: object,
+    output: str,
+    parser: argparse.ArgumentParser,
+    arguments: argparse.Namespace,
+) -> None:
+    """Run a study of metrics as its options say, and print its page.
+
+    Args:
+        run: takes settings, a folder, names of metrics, ``device`` and ``command``, and returns
+            the page; its ValueError and FileNotFoundError end the program as wrong usage does.
+        settings: of the study.
+        output: the folder where ``--output`` is not given.
+        parser: of the options.
+        arguments: what it read; those of :func:`add_metric_arguments` and
+            :func:`add_run_arguments` among them.
+    """
+    with usage_errors(parser):
+        page = run(
+            settings,
+            arguments.output or Path(output),
+            metric_choice(arguments),
+            device=arguments.device,
+            command=command_line(),
+        )
+    print(page)
 
 
 def own_metric(text: str) -> str:
@@ -165,6 +194,17 @@ def command_line() -> str:
     if "TORCHELASTIC_RUN_ID" in os.environ:
         launcher = ["torchrun", f"--nproc_per_node={os.environ['LOCAL_WORLD_SIZE']}"]
     return shlex.join([*launcher, script, *sys.argv[1:]])
+
+
+def _add_place_arguments(parser: argparse.ArgumentParser, output: str) -> None:
+    """Where to compute, and where results go."""
+    parser.add_argument(
+        "--device",
+        type=available_device,
+        default=default_device(),
+        help="cpu, cuda, cuda:1, ... (%(default)s)",
+    )
+    parser.add_argument("--output", type=Path, help=f"folder of the results ({output})")
 
 
 def _whole_number(text: str, least: int) -> int:

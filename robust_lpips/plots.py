@@ -103,9 +103,7 @@ def plot_ablation(summary: pd.DataFrame, path: str | Path, title: str) -> Path:
     Raises:
         ValueError: another suffix, or a summary without rows.
     """
-    path = _png(path)
-    if summary.empty:
-        raise ValueError("summary has no rows")
+    path = _checked(path, summary=summary)
     summary = summary.assign(shape=_shapes(summary))
     rows = summary[summary["state"] != "reference"]
     trained = rows[rows["state"] == "trained"]
@@ -146,9 +144,7 @@ def plot_shift_curves(curves: pd.DataFrame, path: str | Path, title: str) -> Pat
     Raises:
         ValueError: another suffix, or curves without rows.
     """
-    path = _png(path)
-    if curves.empty:
-        raise ValueError("curves has no rows")
+    path = _checked(path, curves=curves)
     # Inches: the names of metrics stand to the right of each panel.
     names = 0.25 + 0.064 * curves["metric"].str.len().max()
     with _figure(path, (8.8 + 2 * names, 5.2), title) as figure:
@@ -188,10 +184,7 @@ def plot_training(
     Raises:
         ValueError: another suffix, or a table without rows.
     """
-    path = _png(path)
-    for name, table in (("history", history), ("steps", steps)):
-        if table.empty:
-            raise ValueError(f"{name} has no rows")
+    path = _checked(path, history=history, steps=steps)
     middle = history["epoch"] - 0.5
     with _figure(path, (9.6, 4.75), title) as figure:
         left, right = _panels(figure, 2, left=0.7, right=0.95, top=1.05, height=3.1, gap=1.7)
@@ -228,9 +221,7 @@ def plot_training_curves(
     Raises:
         ValueError: another suffix, or histories without rows.
     """
-    path = _png(path)
-    if histories.empty:
-        raise ValueError("histories has no rows")
+    path = _checked(path, histories=histories)
     runs = dict(iter(histories.groupby("run", sort=False)))
     # Inches: the names of runs stand to the right of each panel.
     names = 0.25 + 0.064 * max(map(len, runs))
@@ -265,9 +256,7 @@ def plot_scores(scores: pd.DataFrame, path: str | Path, title: str, label: str) 
     Raises:
         ValueError: another suffix, or scores without rows.
     """
-    path = _png(path)
-    if scores.empty:
-        raise ValueError("scores has no rows")
+    path = _checked(path, scores=scores)
     top, height = _title_height(title), _rows_height(scores)
     with _figure(path, (8.4, top + height + 1.0), title) as figure:
         (axes,) = _panels(
@@ -297,10 +286,7 @@ def plot_scores_and_flips(
     Raises:
         ValueError: another suffix, or a table without rows.
     """
-    path = _png(path)
-    for name, table in (("scores", scores), ("flips", flips)):
-        if table.empty:
-            raise ValueError(f"{name} has no rows")
+    path = _checked(path, scores=scores, flips=flips)
     names, top = _names_width(scores), _title_height(title) + 0.3
     height = max(3.2, _rows_height(scores))
     with _figure(path, (8.4 + 2 * names, top + height + 1.0), title) as figure:
@@ -332,9 +318,7 @@ def plot_comparison(scores: pd.DataFrame, path: str | Path, title: str) -> Path:
     Raises:
         ValueError: another suffix, or scores without rows.
     """
-    path = _png(path)
-    if scores.empty:
-        raise ValueError("scores has no rows")
+    path = _checked(path, scores=scores)
     shifts = [name for name in scores if name.startswith("rrf_") and name.count("_") == 1]
     scores = scores.sort_values(shifts or ["two_afc"], ascending=bool(shifts), kind="stable")
     names = 0.35 + 0.075 * scores["metric"].str.len().max()
@@ -378,10 +362,7 @@ def plot_user_study(
     Raises:
         ValueError: another suffix, or a table without rows.
     """
-    path = _png(path)
-    for name, table in (("people", people), ("curves", curves)):
-        if table.empty:
-            raise ValueError(f"{name} has no rows")
+    path = _checked(path, people=people, curves=curves)
     # Inches: the key of lines stands to the right, because they all end in one point.
     names = 0.75 + 0.07 * max(12, curves["metric"].str.len().max())
     with _figure(path, (9.4 + names, 4.9), title) as figure:
@@ -409,7 +390,7 @@ def plot_correlations(table: pd.DataFrame, path: str | Path, title: str, headlin
     Raises:
         ValueError: another suffix, or a table without rows of ``headline``.
     """
-    path = _png(path)
+    path = _checked(path)
     rows = table[table["subset"] == headline].sort_values("srcc", ascending=False, kind="stable")
     if rows.empty:
         raise ValueError(f"table has no rows of {headline!r}")
@@ -458,9 +439,7 @@ def plot_shift_examples(
     Raises:
         ValueError: another suffix, or examples without rows.
     """
-    path = _png(path)
-    if examples.empty:
-        raise ValueError("examples has no rows")
+    path = _checked(path, examples=examples)
     count = max(len(example_images), len(triplet_images))
     names = 0.25 + 0.068 * examples["metric"].str.len().max()
     line = 0.2
@@ -496,10 +475,14 @@ def plot_shift_examples(
 # --- Figures -----------------------------------------------------------------------------------
 
 
-def _png(path: str | Path) -> Path:
+def _checked(path: str | Path, **tables: pd.DataFrame) -> Path:
+    """The path of a PNG; ValueError for another suffix, and for a table without rows."""
     path = Path(path)
     if path.suffix != ".png":
         raise ValueError(f"path must end in .png; got {str(path)!r}")
+    for name, table in tables.items():
+        if table.empty:
+            raise ValueError(f"{name} has no rows")
     return path
 
 
@@ -906,7 +889,7 @@ def _draw_relative(axes: Axes, people: pd.DataFrame, curves: pd.DataFrame) -> No
     rows = people[people["source"] == source]
     gone = 100 - rows["percent_same"]
     style = {"color": _INK, "lw": 3.0, "alpha": 0.75, "solid_capstyle": "round", "zorder": 2.5}
-    axes.plot(rows["shift"], gone / gone.iloc[-1], **style, label=f"people\n({source})")
+    axes.plot(rows["shift"], gone / (gone.iloc[-1] or np.nan), **style, label=f"people\n({source})")
     axes.set_ylim(bottom=0)
     axes.set_title("Metrics and people, relative to the largest shift")
     axes.set_ylabel('distance, or answers not "the same"')

@@ -6,7 +6,6 @@ import http.client
 import importlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
@@ -165,8 +164,8 @@ def _imported(name: str) -> Metric:
     """What the factory ``module:attribute`` returns."""
     module_name, _, attribute = name.partition(":")
     try:
-        with _current_directory_importable():
-            module = importlib.import_module(module_name)
+        _make_current_directory_importable()
+        module = importlib.import_module(module_name)
     except Exception as error:  # whatever its code raises
         raise ValueError(
             f"metric: {name!r}: cannot import {module_name!r}: "
@@ -185,16 +184,12 @@ def _imported(name: str) -> Metric:
     return metric
 
 
-@contextmanager
-def _current_directory_importable() -> Iterator[None]:
-    """The current directory last on the path, where installed scripts do not have it."""
+def _make_current_directory_importable() -> None:
+    """Put it last on the path, and leave it there: factories and metrics import late, too."""
     here = str(Path.cwd())
-    sys.path.append(here)
+    if here not in sys.path:
+        sys.path.append(here)
     importlib.invalidate_caches()
-    try:
-        yield
-    finally:
-        sys.path.remove(here)
 
 
 def _unavailable(reason: str, seed: int, device: torch.device) -> Metric:
@@ -341,7 +336,7 @@ def _deep() -> Iterator[Entry]:
     )
     yield Entry(
         "e-lpips",
-        "E-LPIPS",
+        "E-LPIPS over ST-LPIPS (AlexNet)",
         "Kettunen, Harkonen and Lehtinen, arXiv 2019",
         "released weights",
         partial(_with_seed, networks.elpips),

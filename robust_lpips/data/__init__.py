@@ -4,6 +4,7 @@ from robust_lpips.data.bapps import JNDDataset, TwoAFCDataset
 from robust_lpips.data.clic import CLICDataset
 from robust_lpips.data.iqa import IQA_DATASETS, GradedSeverities, IQADataset
 from robust_lpips.data.sample import sample_dataset
+from robust_lpips.data.shifted import ShiftedPhotographs
 from robust_lpips.data.user_study import UserStudyPairs, read_responses
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "GradedSeverities",
     "IQADataset",
     "JNDDataset",
+    "ShiftedPhotographs",
     "TwoAFCDataset",
     "UserStudyPairs",
     "read_responses",

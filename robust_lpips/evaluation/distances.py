@@ -198,7 +198,7 @@ def read_distances(path: str | Path) -> pd.DataFrame:
 
 def kind_of(names: Container[str]) -> Columns:
     """Which kind of table or item has these columns or fields; triplets where it is unclear."""
-    return next((kind for kind in (PAIRS, SCORED) if kind.share in names), TRIPLETS)
+    return next((kind for kind in (TRIPLETS, PAIRS, SCORED) if kind.share in names), TRIPLETS)
 
 
 def _columns_of(table: pd.DataFrame, name: str = "distances") -> Columns:

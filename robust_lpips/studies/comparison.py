@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import Dataset
 
 from robust_lpips.comparison import entry, metric_names
+from robust_lpips.data.sample import JUDGE
 from robust_lpips.evaluation import (
     ceilings_table,
     compare_pairs,
@@ -96,7 +97,7 @@ def run(
 
     Args:
         settings: what to measure on.
-        output: a folder, new or of an earlier run under the same settings.
+        output: a folder; where metrics are measured, new or of a run under the same settings.
         metrics: as :func:`robust_lpips.comparison.load_metric` takes them; may be empty.
         files: distances computed elsewhere, see
             :func:`robust_lpips.evaluation.read_any_distances`.
@@ -114,12 +115,13 @@ def run(
     if len(tables) < len(given) or tables.keys() & set(metrics):
         names = ", ".join([*metrics, *(label for label, _ in given)])
         raise ValueError(f"files: every table must have a name of its own; got {names}")
-    claim(output, asdict(settings) | {"files": [label for label, _ in given]})
     measured = Measured()
     if metrics:
+        dataset = settings.dataset()
+        claim(output, asdict(settings))
         measured = measure_all(
             metrics,
-            settings.dataset(),
+            dataset,
             output,
             device=device,
             seed=settings.seed,
@@ -128,7 +130,7 @@ def run(
     tables = measured.tables | tables
     data = _data(settings, tables, measured=bool(metrics))
     subsets = _scored(tables, "subset", data, settings.seed)
-    groups = _scored(tables, "group", data, settings.seed)
+    groups = _scored(tables, "group", data, settings.seed, known=measured.tables)
     differences = compare_pairs(tables, seed=settings.seed) if len(tables) > 1 else None
     write_csv(subsets, output / "comparison.csv")
     write_csv(groups, output / "groups.csv")
@@ -175,8 +177,17 @@ def _data(settings: Settings, tables: Mapping[str, pd.DataFrame], *, measured: b
     return Data("distances from files", _GIVEN_NOTE, "2AFC", None)
 
 
-def _scored(tables: Mapping[str, pd.DataFrame], by: str, data: Data, seed: int) -> pd.DataFrame:
-    """:func:`summarize` (by subset) or :func:`group_scores` of every table, one below the other."""
+def _scored(
+    tables: Mapping[str, pd.DataFrame],
+    by: str,
+    data: Data,
+    seed: int,
+    known: Collection[str] = (),
+) -> pd.DataFrame:
+    """:func:`summarize` (by subset) or :func:`group_scores` of every table, one below the other.
+
+    What is published stands beside those of ``known``: a file may be called as a metric is.
+    """
     score = {"subset": summarize, "group": group_scores}[by]
     parts = []
     for metric, table in tables.items():
@@ -184,14 +195,13 @@ def _scored(tables: Mapping[str, pd.DataFrame], by: str, data: Data, seed: int) 
         part.insert(0, "metric", metric)
         part.insert(1, "dataset", data.name)
         part["max_shift"] = max_shift_of(table)
+        if by == "group":
+            published = published_of("comparison_bapps", metric) if metric in known else {}
+            for name in ("two_afc", *_shifts(part)):
+                part[f"published_{name}"] = float(published.get(name, "nan"))
+                part.loc[part["group"] != "all", f"published_{name}"] = float("nan")
         parts.append(part)
-    scores = pd.concat(parts, ignore_index=True)
-    if by == "group":
-        known = {metric: published_of("comparison_bapps", metric) for metric in tables}
-        for name in ("two_afc", *_shifts(scores)):
-            of_all = scores["metric"].map(lambda metric, n=name: known[metric].get(n))
-            scores[f"published_{name}"] = of_all.where(scores["group"] == "all").astype(float)
-    return scores
+    return pd.concat(parts, ignore_index=True)
 
 
 def _shifts(scores: pd.DataFrame) -> list[str]:
@@ -231,6 +241,8 @@ def _page(
     if groups["subsets"].nunique() > 1:
         rest = groups[groups["group"] != "all"]
         parts += ["## By group", to_markdown(_cells(rest, ["group", "metric"]))]
+    if JUDGE in tables and data.judge == JUDGE_NOTES["sample"]:
+        parts.append(f"{JUDGE} is the judge itself: its accuracy is 100 % by construction.")
     if left_out:
         names = "\n".join(f"- {name}: {reason}" for name, reason in left_out.items())
         parts += ["## Left out", names]

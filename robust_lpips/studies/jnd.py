@@ -9,7 +9,7 @@ with nothing downloaded, photographs shifted here under the answers that this st
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,10 +18,8 @@ import pandas as pd
 import torch
 from torch.utils.data import Dataset
 
-from robust_lpips.data import JNDDataset
-from robust_lpips.data.photographs import load_photographs
-from robust_lpips.data.sample import BLANK_CROP_STD, REDRAWS
-from robust_lpips.data.user_study import SIDE, UserStudyPairs
+from robust_lpips.data import JNDDataset, ShiftedPhotographs, UserStudyPairs
+from robust_lpips.data.user_study import SIDE
 from robust_lpips.evaluation import jnd_map, jnd_table
 from robust_lpips.plots import plot_scores
 from robust_lpips.studies import records
@@ -133,63 +131,6 @@ def published_shares() -> dict[int, float]:
     table = published("user_study")
     shares = table["percent_same"].to_numpy() / 100
     return dict(zip(table["shift"].tolist(), shares.tolist(), strict=True))
-
-
-class ShiftedPhotographs(Dataset):
-    """Windows of photographs beside windows of the same size some pixels to the right of them.
-
-    Of scikit-image's photographs, which are at hand with it, those of the validation split. Both
-    windows lie inside the photograph: nothing is padded or resampled. Windows that are almost
-    blank are drawn again, as in the sample set.
-
-    An item is a dict of ``p0`` and ``p1``, uint8 tensors (3, image_size, image_size); ``same``;
-    ``subset``, always ``"shifts"``; and ``sample``, ``<photograph>-<number>``.
-
-    Args:
-        shares: shift in pixels -> the ``same`` of every pair of that shift, in [0, 1]. **It is
-            given, not judged on these pairs.**
-        image_size: side of the windows in pixels.
-        crops: places in each photograph; each is shown at every shift.
-        seed: of the places. Those of a photograph do not depend on the other photographs, and
-            fewer crops are a part of more.
-
-    Raises:
-        ValueError: every photograph is smaller than a window and its largest shift.
-    """
-
-    def __init__(
-        self, shares: Mapping[int, float], image_size: int = 64, crops: int = 8, seed: int = 0
-    ) -> None:
-        self.shares = dict(shares)
-        self.image_size = image_size
-        width = image_size + max(self.shares)
-        self.windows = []
-        for name, photograph in load_photographs("val", smallest_side=width).items():
-            rng = np.random.default_rng([seed, *name.encode()])
-            self.windows += [
-                (name, _window(rng, photograph, image_size, width)) for _ in range(crops)
-            ]
-
-    def __len__(self) -> int:
-        return len(self.windows) * len(self.shares)
-
-    def __getitem__(self, index: int) -> dict[str, torch.Tensor | float | str]:
-        if not 0 <= index < len(self):
-            raise IndexError(f"index must be in 0 .. {len(self) - 1}; got {index}")
-        place, number = divmod(index, len(self.shares))
-        name, window = self.windows[place]
-        shift = list(self.shares)[number]
-        p0, p1 = (
-            torch.from_numpy(window[:, left : left + self.image_size].copy()).permute(2, 0, 1)
-            for left in (0, shift)
-        )
-        return {
-            "p0": p0.contiguous(),
-            "p1": p1.contiguous(),
-            "same": self.shares[shift],
-            "subset": "shifts",
-            "sample": f"{name}-{index:06d}",
-        }
 
 
 def run(
@@ -344,22 +285,6 @@ def report(
     if command is not None:
         parts += ["## Made by", f"```\n{command}\n```"]
     return "\n\n".join(parts) + "\n"
-
-
-def _window(
-    rng: np.random.Generator, photograph: np.ndarray, height: int, width: int
-) -> np.ndarray:
-    """A random part of ``photograph`` (H, W, 3) of that size; of blank ones the least blank."""
-    best, spread = None, -1.0
-    for _ in range(REDRAWS):
-        top = int(rng.integers(photograph.shape[0] - height, endpoint=True))
-        left = int(rng.integers(photograph.shape[1] - width, endpoint=True))
-        window = photograph[top : top + height, left : left + width]
-        if (contrast := float(window.mean(axis=2).std())) > spread:
-            best, spread = window, contrast
-        if spread >= BLANK_CROP_STD:
-            break
-    return best
 
 
 def _means(table: pd.DataFrame) -> pd.DataFrame:

@@ -13,9 +13,10 @@ from typing import Any
 import pandas as pd
 import torch
 from torch import nn
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 from tqdm.auto import tqdm
 
+from robust_lpips._cache import cache_dir
 from robust_lpips.comparison import load_metrics
 from robust_lpips.evaluation import measure, read_distances, write_distances
 from robust_lpips.studies.folder import read_json, write_json
@@ -49,7 +50,7 @@ def measure_all(
     """Measure every metric that is not measured in ``folder`` yet, and read the others.
 
     A metric of the user's own (``module:factory``) is measured anew in every run, because what
-    its code does may have changed.
+    its code does may have changed; and every metric where files of the dataset have.
 
     Args:
         names: as :func:`robust_lpips.comparison.load_metric` takes them.
@@ -64,7 +65,8 @@ def measure_all(
         ValueError: unknown or repeated names, or not one metric can be measured; the message says
             why.
     """
-    kept = {name: found for name in names if (found := _kept(folder, name))}
+    data = fingerprint(dataset)
+    kept = {name: found for name in names if (found := _kept(folder, name, data))}
     todo = [name for name in names if name not in kept]
     loaded, left_out = load_metrics(todo, device, seed) if todo else ({}, {})
     with tqdm(total=len(loaded) * len(dataset), unit="item", disable=not loaded) as progress:
@@ -80,11 +82,17 @@ def measure_all(
                     batch_size=batch_size,
                     progress=progress.update,
                 )
-            # What other people's metrics raise at images too small for them is of every kind.
-            except (ValueError, RuntimeError, AssertionError) as error:
-                left_out[name] = f"{name} failed: {str(error).strip().splitlines()[0]}"
+            # What other people's metrics raise, at images too small for them say, is of every kind.
+            except Exception as error:
+                first, *_ = [*str(error).strip().splitlines(), "no message"]
+                left_out[name] = f"{name} failed: {type(error).__name__}: {first}"
                 continue
-            record = {"weights": weights_sha256(metric), "seconds": time.perf_counter() - begin}
+            record = {
+                "metric": name,
+                "data": data,
+                "weights": weights_sha256(metric),
+                "seconds": time.perf_counter() - begin,
+            }
             _keep(folder, name, table, record)
             kept[name] = table, record
     if not kept:
@@ -114,9 +122,39 @@ def weights_sha256(metric: object) -> str | None:
     return digest.hexdigest()
 
 
+def fingerprint(dataset: Dataset) -> str:
+    """SHA-256 that is another one where samples, what people said of them, or files differ.
+
+    Of a dataset that lists its ``samples``: every field, and size and time of change of those that
+    name a file. Others are made from settings that their runs compare, and count by length.
+    """
+    indices = None
+    if isinstance(dataset, Subset):
+        dataset, indices = dataset.dataset, dataset.indices
+    samples = getattr(dataset, "samples", [len(dataset)])
+    digest = hashlib.sha256()
+    for i in range(len(samples)) if indices is None else indices:
+        fields = samples[i] if isinstance(samples[i], tuple) else (samples[i],)
+        digest.update(repr([_stamp(value) for value in fields]).encode())
+    return digest.hexdigest()
+
+
+def _stamp(value: Any) -> Any:
+    """A file by its name, size and time of change, a folder by its name; else the value."""
+    if not isinstance(value, str | Path):
+        return value
+    path = Path(value)
+    if not path.is_absolute():
+        return str(value)
+    if path.is_file():
+        status = path.stat()
+        return path.name, status.st_size, status.st_mtime_ns
+    return path.name
+
+
 def _portable(reason: str) -> str:
-    """Without the home folder, which means nothing where the page is read."""
-    return reason.replace(str(Path.home()), "~")
+    """Without folders of this machine, which mean nothing where the page is read."""
+    return reason.replace(str(cache_dir()), "the cache folder").replace(str(Path.home()), "~")
 
 
 def file_stem(name: str) -> str:
@@ -129,11 +167,15 @@ def _paths(folder: Path, name: str) -> tuple[Path, Path]:
     return folder / f"{stem}.csv.gz", folder / f"{stem}.json"
 
 
-def _kept(folder: Path, name: str) -> tuple[pd.DataFrame, Mapping[str, Any]] | None:
+def _kept(folder: Path, name: str, data: str) -> tuple[pd.DataFrame, Mapping[str, Any]] | None:
     table, record = _paths(folder, name)
     if ":" in name or not (table.is_file() and record.is_file()):
         return None
-    return read_distances(table), read_json(record)
+    found = read_json(record)
+    # Two names may make one file's name.
+    if (found.get("metric"), found.get("data")) != (name, data):
+        return None
+    return read_distances(table), found
 
 
 def _keep(folder: Path, name: str, distances: pd.DataFrame, record: Mapping[str, Any]) -> None:

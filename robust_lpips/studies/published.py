@@ -21,7 +21,8 @@ TABLES = (
 )
 
 # How the papers call metrics of robust_lpips.comparison. Rows of their tables that name another
-# training than the released weights' are not ours and keep their own line.
+# training than the released weights' are not ours and keep their own line; so does E-LPIPS, of
+# which ours has another network inside.
 PUBLISHED_NAMES = {
     "l2": "L2",
     "ssim": "SSIM",
@@ -33,7 +34,6 @@ PUBLISHED_NAMES = {
     "pim-5": "PIM-5",
     "gti-cnn": "GTI-CNN",
     "dists": "DISTS",
-    "e-lpips": "E-LPIPS",
     "alexnet": "LPIPS (Alex)",
     "vgg16": "LPIPS (VGG)",
     "alexnet-vanilla": "LPIPS (Alex) retrained",

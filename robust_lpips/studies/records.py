@@ -18,7 +18,7 @@ from robust_lpips.tables import to_markdown, with_interval
 
 RECORDS_FILE = "records.jsonl"
 _PACKAGES = ("torch", "torchvision", "numpy", "pandas", "scipy", "scikit-image", "piq", "pyiqa")
-_IDENTITY = ("benchmark", "metric", "weights", "dataset", "settings")
+_IDENTITY = ("benchmark", "metric", "weights", "dataset", "judged_by", "n", "settings")
 
 
 def append(

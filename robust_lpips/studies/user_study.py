@@ -11,17 +11,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from torch.utils.data import Dataset
 
-from robust_lpips.data.photographs import load_photographs
-from robust_lpips.data.sample import random_crop
-from robust_lpips.data.user_study import read_responses
-from robust_lpips.evaluation import ShiftViews, photograph, view_name
+from robust_lpips.data import ShiftedPhotographs, read_responses
+from robust_lpips.evaluation import photograph, view_name
 from robust_lpips.evaluation.bootstrap import (
     bootstrap_means,
     cluster_codes,
@@ -92,60 +88,6 @@ class Settings:
                 raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
 
 
-class ShiftedPhotographs(Dataset):
-    """Crops of the validation photographs, each beside itself at every shift.
-
-    Crops are drawn and scaled as those of the sample set. A crop is as much larger than
-    ``image_size`` as the largest shift, and what is compared are windows of it: nothing is padded,
-    and nothing is interpolated between shifts.
-
-    Items are dicts of ``p0`` and ``p1``, uint8 (3, image_size, image_size); ``score``, the shift in
-    pixels; ``subset``, the name of the shift; and ``sample``, ``<photograph>-<number>``.
-
-    Args:
-        n: how many crops; fewer are a part of more. They take turns over the photographs.
-        shifts: in whole pixels, from 0.
-        image_size: side of the windows in pixels.
-        seed: of the crops.
-
-    Raises:
-        ValueError: no photograph is as large as that.
-    """
-
-    def __init__(self, n: int, shifts: Sequence[int], image_size: int, seed: int = 0) -> None:
-        self.shifts = list(shifts)
-        self.n = n
-        largest = max(self.shifts)
-        # A square crop is cut to the rows of a window, so that windows are square too.
-        self._rows = slice(0, image_size)
-        self._views = ShiftViews(max_shift=largest)
-        side = image_size + largest
-        photographs = list(load_photographs("val", side).items())
-        self.crops = {}
-        for i in range(n):
-            name, pixels = photographs[i % len(photographs)]
-            crop, _ = random_crop(np.random.default_rng([seed, i]), pixels, side)
-            self.crops[f"{name}-{i:06d}"] = torch.tensor(crop).permute(2, 0, 1)
-        self._samples = list(self.crops)
-
-    def __len__(self) -> int:
-        return self.n * len(self.shifts)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        sample = self._samples[index % self.n]
-        shift = self.shifts[index // self.n]
-        crop = self.crops[sample][:, self._rows]
-        return {
-            "p0": self._views.reference(crop),
-            "p1": self._views.distorted(crop, shift),
-            "score": float(shift),
-            "subset": view_name(shift),
-            "sample": sample,
-        }
-
-
 def run(
     settings: Settings,
     output: str | Path,
@@ -177,7 +119,7 @@ def run(
     curve = human_curve(table)
     crops = {"n": settings.n, "image_size": settings.image_size, "seed": settings.seed}
     shifts = curve["shift"].tolist()
-    dataset = ShiftedPhotographs(shifts=shifts, **crops)
+    dataset = ShiftedPhotographs({shift: float(shift) for shift in shifts}, label="score", **crops)
     claim(output, crops | {"shifts": shifts})
     measured = measure_all(metrics, dataset, output, device=device, seed=settings.seed)
     curves = metric_curves(measured.tables, settings.seed)
@@ -263,14 +205,14 @@ def metric_curves(tables: Mapping[str, pd.DataFrame], seed: int = 0) -> pd.DataF
     """Mean distance of each metric at each shift.
 
     Args:
-        tables: distances on :class:`ShiftedPhotographs` by metric.
+        tables: distances on :class:`ShiftedPhotographs`, labelled with their shifts, by metric.
         seed: of the intervals.
 
     Returns:
         A row a metric and shift, ascending: ``metric, shift`` (pixels), ``n`` (crops);
         ``distance``, the mean, in the metric's own unit, and ``distance_low, distance_high``, its
-        95 % bootstrap interval clustered by photograph; ``relative_distance``, over that at the
-        largest shift, NaN where that is 0.
+        95 % bootstrap interval clustered by photograph; ``relative_distance``, 0 at the
+        smallest shift and 1 at the largest, NaN where both are alike.
     """
     rows = []
     for metric, table in tables.items():
@@ -284,8 +226,9 @@ def metric_curves(tables: Mapping[str, pd.DataFrame], seed: int = 0) -> pd.DataF
             (low,), (high,) = interval(means)
             distance = values.mean()
             of_metric.append((metric, int(shift), len(part), distance, low, high))
-        largest = of_metric[-1][3]
-        rows += [(*row, row[3] / largest if largest else math.nan) for row in of_metric]
+        # A similarity turned round need not be 0 for identical images: PSNR is far from it.
+        least, span = of_metric[0][3], of_metric[-1][3] - of_metric[0][3]
+        rows += [(*row, (row[3] - least) / span if span else math.nan) for row in of_metric]
     columns = ["metric", "shift", "n", "distance", "distance_low", "distance_high"]
     return pd.DataFrame(rows, columns=[*columns, "relative_distance"])
 
@@ -368,7 +311,8 @@ def _page(
         + (f" Made by `{command}`." if command else ""),
         *_people_section(table),
         "## Metrics, measured: distance relative to that at the largest shift",
-        f'Mean distance over that at {largest} px; people: the share who do not say "the same" '
+        f"Mean distance, from 0 at the smallest shift to 1 at {largest} px; people: the share who "
+        'do not say "the same" '
         f"({source}), over theirs at {largest} px. spearman: rank correlation, over the "
         f"{len(curve)} shifts, of a metric's mean distance and that share. It asks for the order "
         "of shifts alone: a metric whose distance only grows has the same as any other such "
@@ -423,7 +367,7 @@ def _people_section(table: pd.DataFrame) -> list[str]:
 def _relative(curves: pd.DataFrame, curve: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
     """A row a metric, the people's above: the curves that the plot shows, as text."""
     gone = 100 - curve.set_index("shift")["percent_same"]
-    lines = [{"metric": "people"} | _cells(gone / gone.iloc[-1]) | {"spearman": None}]
+    lines = [{"metric": "people"} | _cells(gone / (gone.iloc[-1] or math.nan)) | {"spearman": None}]
     rho = scores.set_index("metric")["spearman"]
     for metric, part in curves.groupby("metric", sort=False):
         relative = part.set_index("shift")["relative_distance"]

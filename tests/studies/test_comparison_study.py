@@ -1,5 +1,4 @@
 import importlib.util
-import json
 import math
 import sys
 from pathlib import Path
@@ -108,9 +107,10 @@ def test_errors(files, tmp_path):
         run(Settings(), tmp_path / "out", [])
     with pytest.raises(ValueError, match="name of its own; got good, good"):
         run(Settings(), tmp_path / "out", [], [files[0], files[0]])
-    run(Settings(), tmp_path / "out", [], files[:1])
-    with pytest.raises(ValueError, match="other settings"):
-        run(Settings(), tmp_path / "out", [], files[1:2])
+    absent = Settings(data_root=str(tmp_path / "nowhere"))
+    with pytest.raises(FileNotFoundError):
+        run(absent, tmp_path / "out", ["l2"])
+    assert not (tmp_path / "out").exists()  # a later run is not refused for it
 
 
 def test_script_compares_files_alone(files, tmp_path, monkeypatch, capsys):
@@ -122,7 +122,7 @@ def test_script_compares_files_alone(files, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", arguments)
     module.main()
     assert "| good " in capsys.readouterr().out
-    assert json.loads((tmp_path / "out" / "settings.json").read_text())["files"] == ["good"]
+    assert records.read(tmp_path / "out")[0]["metric"] == "good"
 
 
 @pytest.mark.skipif(not OFFICIAL.is_dir(), reason="the authors' measurements are not here")

@@ -6,14 +6,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from PIL import Image
 
-from robust_lpips.data.photographs import load_photographs
 from robust_lpips.evaluation import jnd_map
 from robust_lpips.plots import plot_scores
 from robust_lpips.studies import jnd, measured
-from robust_lpips.studies.jnd import Settings, ShiftedPhotographs, published_shares, run
+from robust_lpips.studies.jnd import Settings, published_shares, run
 from robust_lpips.studies.published import published
 from robust_lpips.studies.records import read
 
@@ -21,7 +19,6 @@ NOT_JUDGED = (
     "same is the share that the paper's user study reports for a shift of that size (published), "
     "not judgments of these patches: the score says how well a metric orders shifts as people did"
 )
-SHARES = {0: 0.9, 1: 0.6, 4: 0.1}
 
 
 @pytest.fixture(scope="module")
@@ -66,59 +63,6 @@ def load_script():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-class TestShiftedPhotographs:
-    def test_windows_lie_in_their_photograph_that_far_apart(self):
-        dataset = ShiftedPhotographs(SHARES, image_size=40, crops=2, seed=3)
-        photographs = load_photographs("val")
-        assert len(dataset) == len(photographs) * 2 * 3
-        for index in range(0, len(dataset), 7):
-            item = dataset[index]
-            shift = list(SHARES)[index % 3]
-            pixels = photographs[item["sample"].rpartition("-")[0]]
-            p0, p1 = (item[part].permute(1, 2, 0).numpy() for part in ("p0", "p1"))
-            assert p0.shape == p1.shape == (40, 40, 3)
-            views = np.lib.stride_tricks.sliding_window_view(pixels[..., 0], (40, 40))
-            places = np.argwhere(views[:, :, 0, 0] == p0[0, 0, 0])
-            tops = [
-                (top, left)
-                for top, left in places
-                if np.array_equal(pixels[top : top + 40, left : left + 40], p0)
-            ]
-            assert any(
-                np.array_equal(pixels[top : top + 40, left + shift : left + shift + 40], p1)
-                for top, left in tops
-            )
-            assert item["same"] == SHARES[shift]
-
-    def test_names_are_different_and_begin_with_the_photograph(self):
-        dataset = ShiftedPhotographs(SHARES, image_size=32, crops=2)
-        names = [dataset[i]["sample"] for i in range(len(dataset))]
-        assert len(set(names)) == len(names)
-        assert {name.rpartition("-")[0] for name in names} == set(load_photographs("val"))
-
-    def test_places_depend_on_the_seed_and_fewer_are_a_part_of_more(self):
-        few, more, other = (
-            ShiftedPhotographs(SHARES, 32, crops, seed) for crops, seed in ((1, 0), (3, 0), (1, 1))
-        )
-        assert torch.equal(few[3]["p0"], more[9]["p0"])  # the second photograph's first crop
-        assert not torch.equal(few[3]["p0"], other[3]["p0"])
-
-    def test_no_window_is_blank(self):
-        dataset = ShiftedPhotographs({0: 1.0}, image_size=64)
-        # The sky of stars has places of hardly any contrast.
-        assert min(dataset[i]["p0"].float().std() for i in range(len(dataset))) > 4
-
-    def test_ends(self):
-        dataset = ShiftedPhotographs(SHARES, 32, 1)
-        with pytest.raises(IndexError):
-            dataset[len(dataset)]
-        assert len(list(dataset)) == len(dataset)
-
-    def test_windows_have_to_fit(self):
-        with pytest.raises(ValueError, match="no photograph"):
-            ShiftedPhotographs(SHARES, image_size=100_000)
 
 
 def test_shares_are_the_published_ones():

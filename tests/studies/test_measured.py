@@ -2,10 +2,11 @@ import pytest
 import torch
 from pandas.testing import assert_frame_equal
 from torch import nn
+from torch.utils.data import Subset
 
 from robust_lpips.evaluation import measure
 from robust_lpips.studies import measured
-from robust_lpips.studies.measured import file_stem, measure_all, weights_sha256
+from robust_lpips.studies.measured import file_stem, fingerprint, measure_all, weights_sha256
 
 
 def l2(img0, img1):
@@ -53,14 +54,16 @@ def test_what_cannot_be_measured_is_named_with_its_reason(dataset, loaded, tmp_p
     result = measure_all(["broken", "l2", "absent"], dataset, tmp_path)
     assert list(result.tables) == ["l2"]
     assert result.left_out == {
-        "broken": "broken failed: images must be larger",
+        "broken": "broken failed: AssertionError: images must be larger",
         "absent": "absent is nowhere",
     }
     assert not list(tmp_path.glob("*broken*"))
 
 
 def test_nothing_left(dataset, loaded, tmp_path):
-    with pytest.raises(ValueError, match="no metric can be measured: broken failed: images"):
+    with pytest.raises(
+        ValueError, match="no metric can be measured: broken failed: AssertionError: images"
+    ):
         measure_all(["broken"], dataset, tmp_path)
 
 
@@ -80,3 +83,35 @@ def test_weights_digest():
 def test_file_stem():
     assert file_stem("alexnet-shift-tolerant") == "alexnet-shift-tolerant"
     assert file_stem("my.module:make_it") == "my.module-make_it"
+
+
+class Labelled(list):
+    """Items with the list of files and labels that fingerprints are taken from."""
+
+    samples: list
+
+
+def test_changed_labels_and_files_are_measured_anew(dataset, loaded, tmp_path):
+    image = tmp_path / "a.png"
+    image.write_bytes(b"1")
+    data = Labelled(dataset)
+    data.samples = [("a", image, 1.0), ("b", image, 0.0)]
+    first = fingerprint(data)
+    measure_all(["l2"], data, tmp_path / "run")
+    measure_all(["l2"], data, tmp_path / "run")
+    assert loaded == ["l2"]
+    assert fingerprint(Subset(data, [0])) != first
+    data.samples[1] = ("b", image, 1.0)
+    measure_all(["l2"], data, tmp_path / "run")
+    image.write_bytes(b"12")
+    measure_all(["l2"], data, tmp_path / "run")
+    assert loaded == ["l2"] * 3
+
+
+def test_an_empty_message(dataset, loaded, tmp_path, monkeypatch):
+    def bare(img0, img1):
+        raise TypeError
+
+    monkeypatch.setattr(measured, "load_metrics", lambda *_: ({"bare": bare, "l2": l2}, {}))
+    result = measure_all(["bare", "l2"], dataset, tmp_path)
+    assert result.left_out == {"bare": "bare failed: TypeError: no message"}

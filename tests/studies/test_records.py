@@ -47,6 +47,14 @@ def test_the_newest_of_the_same_evaluation_counts(tmp_path):
     assert "50.0" not in page
 
 
+def test_other_numbers_of_samples_are_other_evaluations(tmp_path):
+    add(tmp_path, "l2", n=1000)
+    add(tmp_path, "l2", n=10)
+    page = records.leaderboard(records.read(tmp_path))
+    assert "1000 samples" in page
+    assert "\n10 samples" in page
+
+
 def test_best_first_and_benchmarks_apart(tmp_path):
     add(tmp_path, "low", scores={"two_afc": (60.0, 59.0, 61.0)})
     add(tmp_path, "high", scores={"two_afc": (70.0, 69.0, 71.0), "rrf_1": (1.0, 0.5, 1.5)})

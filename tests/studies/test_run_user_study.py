@@ -6,18 +6,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from PIL import Image
 from scipy.stats import spearmanr
 
 from robust_lpips.comparison import metric_names
+from robust_lpips.data import ShiftedPhotographs
 from robust_lpips.plots import plot_user_study
 from robust_lpips.studies import measured, records
 from robust_lpips.studies.published import published
 from robust_lpips.studies.user_study import (
     DEFAULT_METRICS,
     Settings,
-    ShiftedPhotographs,
     agreement,
     human_curve,
     metric_curves,
@@ -127,37 +126,12 @@ class TestPeople:
             human_curve(table.assign(source="measured"))
 
 
-class TestPhotographs:
-    def test_windows_lie_the_shift_apart(self):
-        dataset = ShiftedPhotographs(shifts=[0, 1, 5], **CROPS)
-        assert len(dataset) == 27
-        items = list(dataset)
-        assert len(items) == 27
-        for item in items:
-            assert item["p0"].shape == item["p1"].shape == (3, 24, 24)
-            assert item["p0"].dtype == torch.uint8
-            shift = int(item["score"])
-            assert item["subset"] == f"shift-{shift}"
-            assert torch.equal(item["p0"][..., shift:], item["p1"][..., : 24 - shift])
-        assert {int(item["score"]) for item in items} == {0, 1, 5}
-        assert not torch.equal(items[9]["p0"], items[9]["p1"])
-
-    def test_photographs_take_turns_and_fewer_crops_are_a_part_of_more(self):
-        many = ShiftedPhotographs(n=9, shifts=[0, 2], image_size=24)
-        few = ShiftedPhotographs(n=3, shifts=[0, 2], image_size=24)
-        assert len({name.partition("-")[0] for name in many.crops}) == 8
-        for name, crop in few.crops.items():
-            assert torch.equal(crop, many.crops[name])
-        other = ShiftedPhotographs(n=3, shifts=[0, 2], image_size=24, seed=1)
-        assert any(not torch.equal(a, other.crops[name]) for name, a in few.crops.items())
-
-
 class TestCurves:
     def test_l2_by_hand(self, settings, tmp_path):
         run(settings, tmp_path / "out", ["l2"])
         table = pd.read_csv(tmp_path / "out" / "curves.csv").set_index("shift")
         own = {shift: [] for shift in (0, 1, 3)}
-        for item in ShiftedPhotographs(shifts=[0, 1, 3], **CROPS):
+        for item in ShiftedPhotographs({0: 0, 1: 1, 3: 3}, label="score", **CROPS):
             a, b = (item[name].double() / 127.5 - 1 for name in ("p0", "p1"))
             own[int(item["score"])].append(float((a - b).square().mean()))
         means = {shift: np.mean(values) for shift, values in own.items()}

@@ -152,7 +152,15 @@ def run(
             dataset=data.name,
             judged_by=data.judge,
             n=row["n"],
-            scores={name: (row[name], row[f"{name}_low"], row[f"{name}_high"]) for name in names},
+            # What accuracy is, judged_by says: of the sample set it is not 2AFC against people.
+            scores={
+                name.replace("two_afc", "accuracy"): (
+                    row[name],
+                    row[f"{name}_low"],
+                    row[f"{name}_high"],
+                )
+                for name in names
+            },
             weights=measured.weights.get(row["metric"]),
             command=command,
             image_size=data.size,

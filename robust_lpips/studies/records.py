@@ -120,12 +120,13 @@ def leaderboard(records: Iterable[Mapping[str, Any]]) -> str:
 
 def _table(records: list[Mapping[str, Any]]) -> pd.DataFrame:
     names = list(dict.fromkeys(name for record in records for name in record["scores"]))
+    digits = {name: _digits(records, name) for name in names}
     rows = sorted(records, key=lambda record: -_first(record, names[0]))
     return pd.DataFrame(
         {"metric": record["metric"]}
         | {
             name.replace("_", " "): with_interval(
-                *map(_float, record["scores"][name]), digits=_digits(record, name)
+                *map(_float, record["scores"][name]), digits=digits[name]
             )
             if name in record["scores"]
             else None
@@ -136,9 +137,10 @@ def _table(records: list[Mapping[str, Any]]) -> pd.DataFrame:
     )
 
 
-def _digits(record: Mapping[str, Any], name: str) -> int:
+def _digits(records: list[Mapping[str, Any]], name: str) -> int:
     """Percent to two digits, shares and correlations to three."""
-    return 3 if abs(_float(record["scores"][name][0])) <= 1 else 2
+    values = [abs(_float(r["scores"][name][0])) for r in records if name in r["scores"]]
+    return 3 if max(values) <= 1 else 2
 
 
 def _first(record: Mapping[str, Any], name: str) -> float:

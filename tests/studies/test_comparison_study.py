@@ -66,7 +66,7 @@ def test_tables_from_files(files, tmp_path):
     assert "only_a" in page
     found = records.read(output)
     assert [record["metric"] for record in found] == ["good", "bad"]
-    assert found[0]["scores"].keys() == {"two_afc", "rrf_1", "rrf_2"}
+    assert found[0]["scores"].keys() == {"accuracy", "rrf_1", "rrf_2"}
 
 
 def test_matrix_of_many(files, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from robust_lpips.data.sample import JUDGE
 from robust_lpips.evaluation import (
     ceilings_table,
     compare_pairs,
+    group_differences,
     group_scores,
     max_shift_of,
     photograph,
@@ -41,6 +43,8 @@ _BAPPS_VAL = {
     "color": 4720,
     "frameinterp": 1888,
 }
+# Of so many metrics every pair is printed in full; of more, a matrix.
+_FEW = 3
 _GIVEN_NOTE = "Accuracy is 2AFC against the column judge of the files."
 
 
@@ -136,6 +140,9 @@ def run(
     write_csv(groups, output / "groups.csv")
     if differences is not None:
         write_csv(differences, output / "differences.csv")
+    by_group = _differences_by_group(tables, groups, settings.seed)
+    if by_group is not None:
+        write_csv(by_group, output / "group_differences.csv")
     overall = groups[groups["group"] == "all"]
     conditions = _conditions(data, tables)
     plot_comparison(
@@ -167,7 +174,9 @@ def run(
             max_shift=max_shift_of(next(iter(tables.values()))),
             seed=settings.seed,
         )
-    page = _page(data, conditions, tables, groups, differences, measured.left_out, command)
+    page = _page(
+        data, conditions, tables, groups, (differences, by_group), measured.left_out, command
+    )
     write_text(output / "comparison.md", page)
     return page
 
@@ -229,7 +238,7 @@ def _page(
     conditions: str,
     tables: Mapping[str, pd.DataFrame],
     groups: pd.DataFrame,
-    differences: pd.DataFrame | None,
+    differences: tuple[pd.DataFrame | None, pd.DataFrame | None],
     left_out: Mapping[str, str],
     command: str | None,
 ) -> str:
@@ -254,8 +263,11 @@ def _page(
     if left_out:
         names = "\n".join(f"- {name}: {reason}" for name, reason in left_out.items())
         parts += ["## Left out", names]
-    if differences is not None:
-        parts += _differences_section(differences)
+    overall, by_group = differences
+    if overall is not None:
+        parts += _differences_section(overall)
+    if by_group is not None:
+        parts += ["By group:", to_markdown(*_difference_rows(by_group))]
     parts += _published_section(tables)
     return "\n\n".join(parts) + "\n"
 
@@ -301,18 +313,8 @@ def _differences_section(differences: pd.DataFrame) -> list[str]:
         "on flips (p, with the triplets that only a and only b flips) takes triplets for "
         "independent, which patches of one photograph are not. Every pair is in differences.csv.",
     ]
-    if len(names) <= 3:
-        rows = differences.assign(
-            quantity=differences["quantity"].map(_label),
-            difference=[
-                with_interval(*row, digits=2)
-                for row in differences[["difference", "low", "high"]].to_numpy()
-            ],
-            holds=differences["holds"].map({True: "yes", False: "no"}),
-        ).drop(columns=["low", "high"])
-        formats = {"value_a": ".2f", "value_b": ".2f", "p_value": ".2g"}
-        formats |= {"only_a": ".0f", "only_b": ".0f"}
-        return [*parts, to_markdown(rows, formats)]
+    if len(names) <= _FEW:
+        return [*parts, to_markdown(*_difference_rows(differences))]
     for quantity in [name for name in ("two_afc", "rrf_1") if name in set(differences["quantity"])]:
         parts += [
             f"{_label(quantity)}: `+` where the row's is higher than the column's and the "
@@ -320,6 +322,35 @@ def _differences_section(differences: pd.DataFrame) -> list[str]:
             to_markdown(_matrix(differences[differences["quantity"] == quantity], names)),
         ]
     return parts
+
+
+def _differences_by_group(
+    tables: Mapping[str, pd.DataFrame], groups: pd.DataFrame, seed: int
+) -> pd.DataFrame | None:
+    """Every pair of a few metrics by group of BAPPS; None of many, or of a single group."""
+    if not 1 < len(tables) <= _FEW or groups["subsets"].nunique() == 1:
+        return None
+    parts = []
+    for a, b in itertools.combinations(tables, 2):
+        part = group_differences(tables[a], tables[b], seed=seed)
+        part = part.rename(columns={"a": "value_a", "b": "value_b"})
+        part.insert(0, "a", a)
+        part.insert(1, "b", b)
+        parts.append(part[part["group"] != "all"])
+    return pd.concat(parts, ignore_index=True)
+
+
+def _difference_rows(differences: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
+    """As a table is printed, and the formats of its numbers."""
+    bounds = differences[["difference", "low", "high"]].to_numpy()
+    rows = differences.assign(
+        quantity=differences["quantity"].map(_label),
+        difference=[with_interval(*row, digits=2) for row in bounds],
+        holds=differences["holds"].map({True: "yes", False: "no"}),
+    ).drop(columns=["low", "high"])
+    formats = {"value_a": ".2f", "value_b": ".2f", "p_value": ".2g", "only_a": ".0f"}
+    formats["only_b"] = ".0f"
+    return rows, {name: spec for name, spec in formats.items() if name in rows}
 
 
 def _label(quantity: str) -> str:

@@ -64,6 +64,9 @@ def test_tables_from_files(files, tmp_path):
     differences = pd.read_csv(output / "differences.csv")
     assert differences["holds"].all()
     assert "only_a" in page
+    by_group = pd.read_csv(output / "group_differences.csv")
+    assert list(by_group["group"].unique()) == ["distortions", "real"]
+    assert "By group:" in page
     found = records.read(output)
     assert [record["metric"] for record in found] == ["good", "bad"]
     assert found[0]["scores"].keys() == {"accuracy", "rrf_1", "rrf_2"}
@@ -138,3 +141,5 @@ def test_official_measurements(tmp_path):
     assert overall.loc[names[1], columns].tolist() == [69.83, 3.50, 4.74, 6.83]
     differences = pd.read_csv(tmp_path / "differences.csv").set_index("quantity")
     assert differences.loc[["rrf_1", "rrf_2", "rrf_3"], "holds"].all()
+    by_group = pd.read_csv(tmp_path / "group_differences.csv").set_index(["group", "quantity"])
+    assert by_group.loc[("distortions", "two_afc"), "holds"]

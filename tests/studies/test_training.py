@@ -202,7 +202,7 @@ class TestResume:
         (["--dropout", "1"], "dropout must be in"),
         (["--epochs", "2", "--decay-epochs", "3"], "decay_epochs must be from 0 to epochs"),
         (["--init", "no/such.pt"], "must be one of random"),
-        (["--target", "people"], "invalid choice"),
+        (["--target", "people"], "must be one of judge, package.module:factory, l2"),
         (["--mode", "head"], "invalid choice"),
     ],
 )

@@ -30,6 +30,7 @@ from robust_lpips.evaluation import (
 )
 from robust_lpips.plots import plot_shift_curves
 from robust_lpips.studies.folder import claim
+from robust_lpips.studies.measured import file_stem
 from robust_lpips.tables import to_markdown, with_interval, write_csv, write_text
 
 DEFAULT_METRICS = (
@@ -118,7 +119,7 @@ def run(
     Args:
         settings: what is measured on.
         output: a folder, new or of an earlier run under the same settings.
-        metrics: names of :func:`robust_lpips.comparison.metric_names`.
+        metrics: as :func:`robust_lpips.comparison.load_metric` takes them.
         device: where to compute.
         command: what made the tables, to be printed with them.
 
@@ -222,10 +223,10 @@ def report(table: pd.DataFrame, settings: Settings, command: str | None = None) 
 
 def _check_metrics(metrics: Sequence[str]) -> None:
     allowed = metric_names()
-    unknown = [name for name in metrics if name not in allowed]
+    unknown = [name for name in metrics if name not in allowed and ":" not in name]
     if unknown or not metrics or len(set(metrics)) < len(metrics):
         raise ValueError(
-            f"metrics must be different names of {', '.join(allowed)}; "
+            f"metrics must be different names of {', '.join(allowed)}, or module:factory; "
             f"got {', '.join(metrics) or 'none'}"
         )
 
@@ -235,10 +236,11 @@ def _distances(
 ) -> dict[str, tuple[pd.DataFrame, pd.DataFrame]]:
     """By metric its distances on the triplets and on the references alone, measured or read."""
     files = {
-        metric: [output / f"{kind}distances-{metric}.csv.gz" for kind in ("", "same-image-")]
-        for metric in metrics
+        metric: [output / f"{kind}distances-{stem}.csv.gz" for kind in ("", "same-image-")]
+        for metric, stem in zip(metrics, map(file_stem, metrics), strict=True)
     }
-    todo = [m for m, paths in files.items() if not all(path.is_file() for path in paths)]
+    # The code of a user's own metric may have changed since.
+    todo = [m for m, paths in files.items() if ":" in m or not all(map(Path.is_file, paths))]
     if todo:
         dataset = settings.dataset()
         parts = [dataset, _SameImages(dataset)]

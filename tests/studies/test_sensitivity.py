@@ -1,6 +1,7 @@
 import importlib.util
 import json
 import shlex
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -206,3 +207,15 @@ def test_script_refuses_what_cannot_be(arguments, monkeypatch, capsys):
 
 def test_default_device_is_one_that_there_is():
     assert torch.empty(1, device=cli.default_device()).device.type in ("cpu", "cuda")
+
+
+def test_a_metric_of_the_users_own(settings, tmp_path, monkeypatch):
+    (tmp_path / "shift_test_metric.py").write_text(
+        "def make():\n    return lambda a, b: (a - b).square().mean((1, 2, 3))\n"
+    )
+    monkeypatch.setattr("sys.path", [*sys.path, str(tmp_path)])
+    table = run(settings, tmp_path / "out", ["l2", "shift_test_metric:make"])
+    own, l2 = (part for _, part in table.groupby("metric", sort=False))
+    columns = ["shift", "distance", "rrf"]
+    assert own[columns].to_numpy() == pytest.approx(l2[columns].to_numpy(), nan_ok=True)
+    assert (tmp_path / "out" / "distances-shift_test_metric-make.csv.gz").is_file()

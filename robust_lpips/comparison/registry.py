@@ -101,6 +101,17 @@ def load_metric(name: str, device: torch.device | str | None = None, seed: int =
     return metric.to(where) if isinstance(metric, nn.Module) else metric
 
 
+def check_names(names: Sequence[str]) -> None:
+    """Raise ValueError unless there are names, each once and as :func:`load_metric` takes it."""
+    known = metric_names()
+    unknown = [name for name in names if ":" not in name and name not in known]
+    if unknown or not names or len(set(names)) < len(names):
+        raise ValueError(
+            f"metrics must be different names of {', '.join(known)}, or module:factory; "
+            f"got {', '.join(names) or 'none'}"
+        )
+
+
 def load_metrics(
     names: Sequence[str], device: torch.device | str | None = None, seed: int = 0
 ) -> tuple[dict[str, Metric], dict[str, str]]:
@@ -117,13 +128,7 @@ def load_metrics(
     Raises:
         ValueError: no names, repeated or unknown ones, or a module that cannot be had.
     """
-    known = metric_names()
-    unknown = [name for name in names if ":" not in name and name not in known]
-    if unknown or not names or len(set(names)) < len(names):
-        raise ValueError(
-            f"metrics must be different names of {', '.join(known)}, or module:factory; "
-            f"got {', '.join(names) or 'none'}"
-        )
+    check_names(names)
     tried = {name: _metric_or_reason(name, device, seed) for name in names}
     missing = {name: result for name, result in tried.items() if isinstance(result, str)}
     return {name: tried[name] for name in names if name not in missing}, missing

@@ -17,7 +17,7 @@ import torch
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
-from robust_lpips.comparison import load_metric, metric_names
+from robust_lpips.comparison import check_names, load_metric
 from robust_lpips.data import TwoAFCDataset, sample_dataset
 from robust_lpips.evaluation import (
     FULL,
@@ -129,7 +129,7 @@ def run(
     Raises:
         ValueError: no metrics, repeated or unknown ones, or ``output`` is of other settings.
     """
-    _check_metrics(metrics)
+    check_names(metrics)
     output = Path(output)
     claim(output, asdict(settings))
     table = pd.concat(
@@ -219,16 +219,6 @@ def report(table: pd.DataFrame, settings: Settings, command: str | None = None) 
     if command is not None:
         parts += ["## Made by", f"```\n{command}\n```"]
     return "\n\n".join(parts) + "\n"
-
-
-def _check_metrics(metrics: Sequence[str]) -> None:
-    allowed = metric_names()
-    unknown = [name for name in metrics if name not in allowed and ":" not in name]
-    if unknown or not metrics or len(set(metrics)) < len(metrics):
-        raise ValueError(
-            f"metrics must be different names of {', '.join(allowed)}, or module:factory; "
-            f"got {', '.join(metrics) or 'none'}"
-        )
 
 
 def _distances(

@@ -1,7 +1,10 @@
 """Loaders for the folder layout of BAPPS (Zhang et al., CVPR 2018)."""
 
+from __future__ import annotations
+
+import operator
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
@@ -14,6 +17,9 @@ SUBSET_ORDER = ("traditional", "cnn", "mix", "superres", "deblur", "color", "fra
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"})
 LABEL_SUFFIXES = frozenset({".npy"})
+
+# How images are resized: Pillow's filter, which low-passes before it shrinks.
+RESAMPLING = Image.Resampling.BICUBIC
 
 PathLike = str | os.PathLike[str]
 
@@ -41,6 +47,74 @@ class Pair(NamedTuple):
     same: str
 
 
+class Samples(Sequence):
+    """The files of a dataset's samples, in order: a named tuple each, made when it is asked for.
+
+    Only file names are held, in one array: a tenth of what the tuples take, and nothing that
+    processes forked to load images would come to copy. A slice gives another of its kind.
+    """
+
+    def __init__(
+        self,
+        record: type[Triplet | Pair],
+        folders: Sequence[_Folder],
+        owners: np.ndarray,
+        names: np.ndarray,
+    ) -> None:
+        self._record = record
+        self._folders = folders
+        self._owners = owners  # (N,): which of the folders
+        self._names = names  # (N, parts): encoded as the file system has them
+
+    @classmethod
+    def listed(
+        cls, record: type[Triplet | Pair], listings: Iterable[tuple[_Folder, np.ndarray]]
+    ) -> Samples:
+        """Those of several folders, one after the other, each with its file names, (n, parts)."""
+        folders, names = zip(*listings, strict=True)
+        owners = np.repeat(np.arange(len(folders), dtype=np.int32), [len(part) for part in names])
+        return cls(record, folders, owners, np.concatenate(names))
+
+    def take(self, indices: Sequence[int]) -> Samples:
+        """Those at ``indices``, in that order."""
+        chosen = np.asarray(indices, dtype=np.intp)
+        return Samples(self._record, self._folders, self._owners[chosen], self._names[chosen])
+
+    @property
+    def subsets(self) -> tuple[str, ...]:
+        """Names of the subsets that they are of, in BAPPS's order."""
+        found = {self._folders[owner].subset for owner in np.unique(self._owners)}
+        return tuple(sorted(found, key=subset_rank))
+
+    def __len__(self) -> int:
+        return len(self._owners)
+
+    def __getitem__(self, index: int | slice) -> Triplet | Pair | Samples:
+        if isinstance(index, slice):
+            return self.take(range(*index.indices(len(self))))
+        folder = self._folders[self._owners[index]]
+        names = [os.fsdecode(name) for name in self._names[index].tolist()]
+        stem, _ = os.path.splitext(names[0])
+        paths = map(os.path.join, folder.parts, names)
+        return self._record(folder.root, folder.subset, stem, *paths)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence):
+            return NotImplemented
+        return len(self) == len(other) and all(map(operator.eq, self, other))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self)} of {_listing(self.subsets)})"
+
+
+class _Folder(NamedTuple):
+    """Where the samples of one subset of one root are: a folder for each part."""
+
+    root: Path
+    subset: str
+    parts: tuple[str, ...]
+
+
 def subset_rank(name: str) -> tuple[int, str]:
     """Sorting key: BAPPS's own subsets in the order of its paper, then any others by name."""
     known = name in SUBSET_ORDER
@@ -62,7 +136,7 @@ def read_image(path: PathLike, size: int | None = None) -> torch.Tensor:
     except (OSError, SyntaxError, ValueError) as error:
         raise ValueError(f"{path}: expected an image, cannot decode it ({error})") from error
     if size is not None and image.size != (size, size):
-        image = image.resize((size, size), Image.Resampling.BICUBIC)
+        image = image.resize((size, size), RESAMPLING)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
 
@@ -95,7 +169,7 @@ def _names(folder: Path) -> list[str]:
 
 
 def _files(folder: Path, suffixes: frozenset[str]) -> dict[str, str]:
-    """Stem -> path of the visible files in ``folder`` with one of ``suffixes``."""
+    """Stem -> name of the visible files in ``folder`` with one of ``suffixes``."""
     found: dict[str, str] = {}
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -103,8 +177,10 @@ def _files(folder: Path, suffixes: frozenset[str]) -> dict[str, str]:
             if entry.name.startswith(".") or suffix.lower() not in suffixes:
                 continue
             if stem in found:
-                raise ValueError(f"{entry.path}: a second file of that stem beside {found[stem]}")
-            found[stem] = entry.path
+                raise ValueError(
+                    f"{entry.path}: a second file of that stem beside {folder / found[stem]}"
+                )
+            found[stem] = entry.name
     return found
 
 
@@ -132,7 +208,7 @@ def _split_folder(root: Path, task: str, split: str) -> Path:
 
 
 def _matched_files(folder: Path, images: Sequence[str], label: str) -> dict[str, dict[str, str]]:
-    """Part -> stem -> path of one subset, the stems being the same in every part."""
+    """Part -> stem -> file name of one subset, the stems being the same in every part."""
     parts = {}
     for part in (*images, label):
         if not (folder / part).is_dir():
@@ -146,7 +222,7 @@ def _matched_files(folder: Path, images: Sequence[str], label: str) -> dict[str,
     for part in parts:
         for one, other in ((first, part), (part, first)):
             if lonely := parts[one].keys() - parts[other].keys():
-                path = parts[one][min(lonely)]
+                path = folder / one / parts[one][min(lonely)]
                 raise ValueError(
                     f"{path}: expected a file of the same stem in {folder / other}, found none "
                     f"({len(lonely)} such of {len(parts[one])} in {one})"
@@ -180,7 +256,7 @@ class _LabelledPatches(Dataset):
     task: ClassVar[str]
     images: ClassVar[tuple[str, ...]]
     label: ClassVar[str]
-    record: ClassVar[type]
+    record: ClassVar[type[Triplet | Pair]]
 
     def __init__(
         self,
@@ -197,13 +273,15 @@ class _LabelledPatches(Dataset):
         folders = {path: _split_folder(path, self.task, split) for path in self.roots}
         present = {path: _names(folder) for path, folder in folders.items()}
         self.subsets = self._chosen(subsets, folders, present)
-        self.samples = [
-            sample
-            for path, folder in folders.items()
-            for subset in self.subsets
-            if subset in present[path]
-            for sample in self._samples(path, subset, folder / subset)
-        ]
+        self.samples = Samples.listed(
+            self.record,
+            (
+                self._listed(path, subset, folder / subset)
+                for path, folder in folders.items()
+                for subset in self.subsets
+                if subset in present[path]
+            ),
+        )
 
     def _chosen(
         self,
@@ -227,12 +305,14 @@ class _LabelledPatches(Dataset):
             )
         return tuple(sorted(set(wanted), key=subset_rank))
 
-    def _samples(self, root: Path, subset: str, folder: Path) -> list:
+    def _listed(self, root: Path, subset: str, folder: Path) -> tuple[_Folder, np.ndarray]:
+        """Where the samples of one subset are, and their encoded file names, (n, parts)."""
         parts = _matched_files(folder, self.images, self.label)
-        return [
-            self.record(root, subset, stem, *(paths[stem] for paths in parts.values()))
-            for stem in sorted(parts[self.images[0]])
-        ]
+        stems = sorted(parts[self.images[0]])
+        names = [[os.fsencode(files[stem]) for files in parts.values()] for stem in stems]
+        # Absolute, so that files are found from another working folder too.
+        paths = tuple(os.path.abspath(folder / part) for part in parts)
+        return _Folder(root, subset, paths), np.array(names)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -269,7 +349,8 @@ class TwoAFCDataset(_LabelledPatches):
             squares, others are squeezed). None: as on disk.
 
     Attributes:
-        samples: a :class:`Triplet` of file paths each, in the order of the items.
+        samples: a :class:`Triplet` of file paths each, in the order of the items, as
+            :class:`Samples`.
         roots, split, subsets, image_size: what is read.
 
     Raises:

@@ -25,6 +25,7 @@ from tqdm import tqdm
 from robust_lpips import distortions
 from robust_lpips._cache import cache_dir
 from robust_lpips.data.bapps import PathLike, TwoAFCDataset
+from robust_lpips.data.packed import PackedDataset
 from robust_lpips.data.photographs import PHOTOGRAPHS, load_photographs
 
 # Raise it whenever the same arguments would give other files: cached sets are then rebuilt.
@@ -117,7 +118,7 @@ def sample_dataset(
     return TwoAFCDataset(folder, split=split, image_size=recipe["image_size"])
 
 
-def judge_distances(dataset: TwoAFCDataset) -> pd.DataFrame | None:
+def judge_distances(dataset: TwoAFCDataset | PackedDataset) -> pd.DataFrame | None:
     """The distances that the sample set's judge measured, a row for each sample of ``dataset``.
 
     Returns:
@@ -128,7 +129,9 @@ def judge_distances(dataset: TwoAFCDataset) -> pd.DataFrame | None:
     Raises:
         ValueError: the table lacks a sample of ``dataset``.
     """
-    if not isinstance(dataset, TwoAFCDataset):
+    if not isinstance(dataset, TwoAFCDataset | PackedDataset):
+        return None
+    if dataset.task != TwoAFCDataset.task:
         return None
     tables = []
     for root in dataset.roots:

@@ -13,11 +13,12 @@ from typing import Any
 import pandas as pd
 import torch
 from torch import nn
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from robust_lpips._cache import cache_dir
 from robust_lpips.comparison import load_metrics
+from robust_lpips.data.fingerprint import fingerprint
 from robust_lpips.evaluation import measure, read_distances, write_distances
 from robust_lpips.studies.folder import read_json, write_json
 
@@ -120,36 +121,6 @@ def weights_sha256(metric: object) -> str | None:
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
-
-
-def fingerprint(dataset: Dataset) -> str:
-    """SHA-256 that is another one where samples, what people said of them, or files differ.
-
-    Of a dataset that lists its ``samples``: every field, and size and time of change of those that
-    name a file. Others are made from settings that their runs compare, and count by length.
-    """
-    indices = None
-    if isinstance(dataset, Subset):
-        dataset, indices = dataset.dataset, dataset.indices
-    samples = getattr(dataset, "samples", [len(dataset)])
-    digest = hashlib.sha256()
-    for i in range(len(samples)) if indices is None else indices:
-        fields = samples[i] if isinstance(samples[i], tuple) else (samples[i],)
-        digest.update(repr([_stamp(value) for value in fields]).encode())
-    return digest.hexdigest()
-
-
-def _stamp(value: Any) -> Any:
-    """A file by its name, size and time of change, a folder by its name; else the value."""
-    if not isinstance(value, str | Path):
-        return value
-    path = Path(value)
-    if not path.is_absolute():
-        return str(value)
-    if path.is_file():
-        status = path.stat()
-        return path.name, status.st_size, status.st_mtime_ns
-    return path.name
 
 
 def _portable(reason: str) -> str:

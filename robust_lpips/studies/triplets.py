@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import functools
+import multiprocessing
+import warnings
 from pathlib import Path
 
 import numpy as np
 from torch.utils.data import Dataset, Subset
 
-from robust_lpips.data import TwoAFCDataset, sample_dataset
+from robust_lpips.data import TwoAFCDataset, packed, sample_dataset
+from robust_lpips.studies.pool import available_cores
+
+# Samples that are worth a process of their own to decode them.
+_SAMPLES_A_DECODER = 1000
 
 
 def triplets(data_root: str | Path | None, split: str, n: int | None, image_size: int) -> Dataset:
     """Triplets to train on or to measure on; the sample set is built where it is not there yet.
+
+    They are decoded once for all runs (:func:`robust_lpips.data.packed`), and anew from their
+    files each time, with a warning, where the cache cannot take them.
 
     Args:
         data_root: folder of BAPPS; None: the sample set of seed 0.
@@ -25,15 +34,23 @@ def triplets(data_root: str | Path | None, split: str, n: int | None, image_size
         ValueError: ``n`` below 1, or None for the sample set, which has no end.
         FileNotFoundError: no BAPPS there.
     """
-    if data_root is None:
-        return sample_dataset(split=split, n=n, image_size=image_size)
-    return evenly_spaced(TwoAFCDataset(data_root, split, image_size=image_size), n)
+    dataset = _on_disk(data_root, split, n, image_size)
+    # Processes of a run with several jobs may not start others.
+    daemon = multiprocessing.current_process().daemon
+    decoders = 0 if daemon else min(available_cores(), len(dataset) // _SAMPLES_A_DECODER)
+    try:
+        return packed(dataset, num_workers=decoders)
+    except OSError as error:
+        warnings.warn(
+            f"{error}; images are decoded anew each time they are read", UserWarning, stacklevel=2
+        )
+        return dataset
 
 
 @functools.cache
 def count(data_root: str | Path | None, split: str, n: int | None, image_size: int) -> int:
     """How many :func:`triplets` gives: listed once, because BAPPS has very many files."""
-    return len(triplets(data_root, split, n, image_size))
+    return len(_on_disk(data_root, split, n, image_size))
 
 
 def evenly_spaced(dataset: Dataset, n: int | None) -> Dataset:
@@ -47,3 +64,10 @@ def evenly_spaced(dataset: Dataset, n: int | None) -> Dataset:
     if n is None or n >= len(dataset):
         return dataset
     return Subset(dataset, np.linspace(0, len(dataset) - 1, n).round().astype(int).tolist())
+
+
+def _on_disk(data_root: str | Path | None, split: str, n: int | None, image_size: int) -> Dataset:
+    """What :func:`triplets` gives, as files."""
+    if data_root is None:
+        return sample_dataset(split=split, n=n, image_size=image_size)
+    return evenly_spaced(TwoAFCDataset(data_root, split, image_size=image_size), n)

@@ -1,33 +1,18 @@
 """The BAPPS loaders, on small trees in BAPPS's layout."""
 
+import os
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
+from bapps_tree import pixels, write_subset
 from PIL import Image
 from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
 from robust_lpips.data import JNDDataset, TwoAFCDataset
-
-PARTS = {"2afc": ("ref", "p0", "p1", "judge"), "jnd": ("p0", "p1", "same")}
-
-
-def pixels(seed, size=16):
-    return np.random.default_rng(seed).integers(0, 256, (size, size, 3), dtype=np.uint8)
-
-
-def write_subset(root, subset, n=2, task="2afc", split="val", size=16, seed=0):
-    """Write n samples; image j of sample i is pixels(seed + 10 * i + j), its label i / n."""
-    folder = root / task / split / subset
-    for j, part in enumerate(PARTS[task]):
-        (folder / part).mkdir(parents=True)
-        for i in range(n):
-            stem = folder / part / f"{i:06d}"
-            if part in ("judge", "same"):
-                np.save(f"{stem}.npy", np.array([i / n], dtype=np.float32))
-            else:
-                Image.fromarray(pixels(seed + 10 * i + j, size)).save(f"{stem}.png")
-    return folder
+from robust_lpips.data.bapps import Pair, Triplet
 
 
 def as_tensor(array):
@@ -159,6 +144,86 @@ def test_default_collation(tmp_path, workers):
     assert judges.tolist() == pytest.approx([0, 0.2, 0.4, 0.6, 0.8])
     assert first["subset"] + second["subset"] == ["cnn"] * 5
     assert second["sample"] == ["000003", "000004"]
+
+
+# ---------------------------------------------------------------- samples
+
+
+def test_samples_are_tuples_of_paths_in_order(tmp_path):
+    write_subset(tmp_path, "cnn", n=2)
+    folder = tmp_path / "2afc" / "val" / "cnn"
+    expected = [
+        Triplet(
+            tmp_path,
+            "cnn",
+            stem,
+            *(str(folder / part / f"{stem}.png") for part in ("ref", "p0", "p1")),
+            str(folder / "judge" / f"{stem}.npy"),
+        )
+        for stem in ("000000", "000001")
+    ]
+    samples = TwoAFCDataset(tmp_path).samples
+    assert list(samples) == expected
+    assert samples == expected
+    assert samples == TwoAFCDataset(tmp_path).samples
+    assert samples != expected[:1]
+    assert samples != expected[::-1]
+    assert samples != 3
+    assert [samples[-1], samples[np.int64(0)]] == expected[::-1]
+    for index in (2, -3):
+        with pytest.raises(IndexError):
+            samples[index]
+
+
+def test_slices_and_choices_of_samples(tmp_path):
+    write_subset(tmp_path, "cnn", n=3, task="jnd")
+    write_subset(tmp_path, "traditional", n=2, task="jnd")
+    samples = JNDDataset(tmp_path).samples
+    whole = list(samples)
+    assert all(type(sample) is Pair for sample in whole)
+    for part in (slice(1, 4), slice(None, None, -2), slice(-2, None), slice(7, 9)):
+        assert samples[part] == whole[part]
+    assert samples.take([4, 0, 4]) == [whole[4], whole[0], whole[4]]
+    assert samples.subsets == ("traditional", "cnn")
+    assert samples[2:].subsets == ("cnn",)
+    assert samples[5:].subsets == ()
+    assert repr(samples[1:]) == "Samples(4 of traditional, cnn)"
+
+
+def test_file_names_of_any_kind(tmp_path):
+    folder = write_subset(tmp_path, "cnn", n=1)
+    for part, suffix in (("ref", ".PNG"), ("p0", ".jpeg"), ("p1", ".png"), ("judge", ".npy")):
+        (file,) = (folder / part).iterdir()
+        file.rename(folder / part / f"Größe 1.5 of a stem{suffix}")
+    (sample,) = TwoAFCDataset(tmp_path).samples
+    assert sample.sample == "Größe 1.5 of a stem"
+    assert all(os.path.isfile(path) for path in sample[3:])
+    assert sample.p0.endswith("p0/Größe 1.5 of a stem.jpeg")
+
+
+def test_a_relative_root_is_that_of_the_beginning(tmp_path, monkeypatch):
+    write_subset(tmp_path, "cnn", n=1)
+    monkeypatch.chdir(tmp_path)
+    dataset = TwoAFCDataset(".", image_size=16)
+    monkeypatch.chdir("/")
+    assert torch.equal(dataset[0]["ref"], as_tensor(pixels(0)))
+
+
+def test_samples_are_small(tmp_path):
+    folder, n = tmp_path / "2afc" / "val" / "cnn", 1000
+    for part, suffix in (("ref", "png"), ("p0", "png"), ("p1", "png"), ("judge", "npy")):
+        (folder / part).mkdir(parents=True)
+        for i in range(n):
+            (folder / part / f"{i:06d}.{suffix}").touch()
+    tracemalloc.start()
+    try:
+        dataset = TwoAFCDataset(tmp_path)
+        bytes_a_sample = tracemalloc.get_traced_memory()[0] / n
+    finally:
+        tracemalloc.stop()
+    assert len(dataset) == n
+    # As tuples of paths they took 530.
+    assert bytes_a_sample < 100
 
 
 # ---------------------------------------------------------------- errors

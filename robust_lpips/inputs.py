@@ -7,6 +7,11 @@ import warnings
 import torch
 from torch import Tensor
 
+# Pixels to compute on together. On a CPU the maps between layers then stay in the cache, and their
+# memory is not taken anew from the system each time; a GPU is busy with that many.
+_CPU_PIXELS = 50 * 64**2
+_GPU_PIXELS = 512 * 64**2
+
 # A value may leave its range by rounding: conversion, resizing, bfloat16.
 _TOLERANCE = 1e-3
 
@@ -52,6 +57,12 @@ def check_device(name: str, image: Tensor, device: torch.device) -> None:
             f"{name} is on {image.device}, the metric on {device}: move one, "
             f"for instance with metric.to({str(image.device)!r})"
         )
+
+
+def at_a_time(images: Tensor) -> int:
+    """How many images of the size of these (N, C, H, W) are best computed on together."""
+    pixels = _CPU_PIXELS if images.device.type == "cpu" else _GPU_PIXELS
+    return max(1, pixels // (images.shape[-2] * images.shape[-1]))
 
 
 def value_range(name: str, image: Tensor, low: float, high: float) -> tuple[float, float]:

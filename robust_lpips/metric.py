@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal, overload
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from robust_lpips import inputs
 from robust_lpips import weights as released
 from robust_lpips.backbones import BackboneConfig, build_backbone
+from robust_lpips.fusion import Fused
 
 DEFAULT_NET = "alexnet-shift-tolerant"
 
@@ -86,6 +87,7 @@ class RobustLPIPS(nn.Module):
         self.backbone.to(memory_format=torch.channels_last)
         self.requires_grad_(False)
         self.eval()
+        self._fused: Fused | None = Fused(self.backbone)
 
     def train(self, mode: bool = True) -> RobustLPIPS:
         """Do nothing but keep evaluation mode; fitting switches ``backbone`` itself."""
@@ -153,8 +155,12 @@ class RobustLPIPS(nn.Module):
         self._check_devices(images)
         if self.validate if validate is None else validate:
             self._check_values(images, normalize)
-        features = [self._extract(image, normalize) for image in images]
-        layers = self._layers(*features, size=images[0].shape[-2:] if spatial else None)
+        size = images[0].shape[-2:] if spatial else None
+        layers = [
+            self._layers(*(self._extract(image, normalize) for image in pair), size=size)
+            for pair in self._pieces(images)
+        ]
+        layers = torch.cat(layers)
         total = layers.sum(dim=1, keepdim=spatial)
         return (total, layers) if per_layer else total
 
@@ -190,6 +196,27 @@ class RobustLPIPS(nn.Module):
         """What each layer adds to :meth:`distance`: (N, L), summing to it."""
         return self._layers(features0, features1, size=None)
 
+    def fuse(self) -> RobustLPIPS:
+        """Merge layers now, and for compilers and tracers too, which otherwise see the plain ones.
+
+        In inference layers are merged by default (:func:`robust_lpips.fusion.merge`), with weights
+        that follow those of ``backbone``. A compiled or traced metric cannot follow: it keeps what
+        this call merged until the next. State dict and parameters stay as they are.
+        """
+        self._fused = Fused(self.backbone, fixed=True)
+        self._fused.network(traced=False)
+        return self
+
+    def unfuse(self) -> RobustLPIPS:
+        """Compute every layer of ``backbone`` as it stands, until :meth:`fuse` is called."""
+        self._fused = None
+        return self
+
+    @property
+    def fused(self) -> bool:
+        """Whether layers are merged in inference, which only :meth:`unfuse` ends."""
+        return self._fused is not None
+
     def extra_repr(self) -> str:
         return f"{self.config}, linear={self.linear}"
 
@@ -210,16 +237,32 @@ class RobustLPIPS(nn.Module):
             # The caller's line is behind this method, forward and two frames of nn.Module.
             inputs.warn_if_unit_range(min(floating), stacklevel=6)
 
+    def _pieces(self, images: list[Tensor]) -> Iterable[Sequence[Tensor]]:
+        """Both images in batches that are best computed on together."""
+        on_cpu = images[0].device.type == "cpu"
+        # With gradients all maps are kept anyway; a traced graph has no loop over batches.
+        if not on_cpu or torch.is_grad_enabled() or not inputs.value_checks_possible():
+            return [images]
+        number = inputs.at_a_time(images[0])
+        return zip(*(image.split(number) for image in images), strict=True)
+
     def _extract(self, images: Tensor, normalize: bool) -> tuple[Tensor, ...]:
         dtype = self.shift.dtype
         if images.dtype == torch.uint8:
             images = images.to(dtype) / 127.5 - 1.0
         elif normalize:
             images = 2.0 * images.to(dtype) - 1.0
-        features = self.backbone((images.to(dtype) - self.shift) / self.scale)
+        features = self._network()((images.to(dtype) - self.shift) / self.scale)
         # Under autocast the norm would be in half precision; features are raised from it.
         with torch.autocast(self.shift.device.type, enabled=False):
             return tuple(map(unit_norm, features))
+
+    def _network(self) -> nn.Module:
+        fused = self._fused
+        # A replica of this module on another device has a backbone of its own.
+        if fused is None or fused.backbone is not self.backbone:
+            return self.backbone
+        return fused.network(traced=not inputs.value_checks_possible())
 
     def _layers(
         self,
@@ -234,7 +277,11 @@ class RobustLPIPS(nn.Module):
         weights = list(self.lin) or [None] * len(features0)
         with torch.autocast(self.shift.device.type, enabled=False):
             for f0, f1, weight in zip(features0, features1, weights, strict=True):
-                difference = (f0 - f1).square()
+                difference = f0 - f1
+                if difference.requires_grad:
+                    difference = difference.square()
+                else:
+                    difference.square_()
                 if dropout > 0.0:  # asked in Python: a compiler may have made it symbolic
                     # On a CPU F.dropout takes several times as long to draw its mask.
                     difference = difference * torch.rand_like(difference).sub_(dropout).ceil_()

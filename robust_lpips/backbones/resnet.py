@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import nn
 from torchvision.models.resnet import BasicBlock
 
@@ -28,6 +30,9 @@ class Block(BasicBlock):
         channels: channels of the output.
         stride: 1, which needs ``in_channels == channels``, or 2.
     """
+
+    # Convolutions, and what normalises each of them.
+    normalized: ClassVar[dict[str, str]] = {"conv1": "bn1", "conv2": "bn2"}
 
     def __init__(
         self, config: BackboneConfig, in_channels: int, channels: int, stride: int

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import groupby
 from typing import Any, Protocol, runtime_checkable
 
@@ -11,14 +13,21 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 from torch.utils.data import DataLoader, Dataset, default_collate
 from tqdm.auto import tqdm
 
 from robust_lpips.evaluation.distances import PAIRS, SCORED, TRIPLETS, Columns, few, kind_of
+from robust_lpips.evaluation.precision import Precision, check_precision, computing_in
 from robust_lpips.evaluation.shifts import FULL, ShiftViews, view_name
+from robust_lpips.inputs import at_a_time
+from robust_lpips.metric import RobustLPIPS
 
 # What the items of each kind of dataset hold; the table's columns follow from it.
 _IMAGES = {TRIPLETS: ("ref", "p0", "p1"), PAIRS: ("p0", "p1"), SCORED: ("p0", "p1")}
+
+# Of the one or two images that are compared with a first, in a batch: (V, D, N) distances.
+Distances = Callable[[list[Tensor]], Tensor]
 
 # A batch's kind, its names and what people said, and by view its one or two arrays of distances.
 Measured = tuple[Columns, dict[str, list[Any]], dict[str, list[np.ndarray]]]
@@ -32,7 +41,10 @@ class FeatureMetric(Protocol):
     """
 
     def features(self, images: Tensor, /) -> Any:
-        """Features of (N, 3, H, W) images in [-1, 1]."""
+        """Features of (N, 3, H, W) images in [-1, 1]: tensors of N along the first axis.
+
+        One tensor, or tuples, lists or dicts of them.
+        """
 
     def distance(self, features0: Any, features1: Any, /) -> Tensor:
         """(N,) distances between two results of :meth:`features`."""
@@ -48,6 +60,8 @@ def measure(
     batch_size: int = 50,
     device: torch.device | str | None = None,
     num_workers: int = 0,
+    precision: Precision = "float32",
+    compile: bool = False,
     progress: bool | Callable[[int], None] = True,
 ) -> pd.DataFrame:
     """Distances of ``metric`` on every view of every item of ``dataset``.
@@ -72,10 +86,17 @@ def measure(
         direction: (dx, dy), each -1, 0 or 1: which way the distorted patches' window moves.
         step: distance of the shifts in pixels; between pixels the distorted patches are resampled
             bicubically, which itself blurs them.
-        batch_size: items at a time.
+        batch_size: items that are loaded at a time. Of the same batches a CPU computes fewer at
+            a time, if images are large, and a GPU several views at a time, if they are small.
         device: where to compute; a metric that is a module is moved there. Default: where the
             metric's parameters are, the CPU if it has none.
         num_workers: processes that load images.
+        precision: ``"float32"``, in which numbers are reported; it is strict, see
+            :func:`~robust_lpips.evaluation.precision.computing_in`. ``"tf32"`` (NVIDIA GPUs),
+            ``"bfloat16"`` and ``"float16"`` (autocast) are faster where the hardware has them,
+            and turn the ranking of triplets that are nearly tied.
+        compile: compile the metric with :func:`torch.compile`, on GPUs into CUDA graphs. It takes
+            a minute or so at first, and again for each size of batch.
         progress: show a progress bar; or a function, told after each batch how many items it had.
 
     Returns:
@@ -86,9 +107,9 @@ def measure(
 
     Raises:
         TypeError: the metric is not callable, or an item is not a dict.
-        ValueError: shifts that do not fit the images; an empty dataset; items other than above;
-            a metric that returns another shape, or numbers that are not finite. The message
-            names the sample.
+        ValueError: an unknown precision, or one that the device does not have; shifts that do not
+            fit the images; an empty dataset; items other than above; a metric that returns another
+            shape, or numbers that are not finite, with the sample's name.
 
     Example:
         >>> grey = torch.full((3, 8, 8), 120, dtype=torch.uint8)
@@ -114,6 +135,7 @@ def measure(
         device = torch.device(device)
         if isinstance(metric, nn.Module):
             metric.to(device)
+    check_precision(precision, device)
     loader = DataLoader(
         dataset,
         batch_size=batch_size,
@@ -121,8 +143,15 @@ def measure(
         collate_fn=_collate,
         pin_memory=device.type == "cuda",
     )
-    with torch.inference_mode(), _evaluation_mode(metric):
-        return _table(_reported(_measure_batches(metric, loader, views, device), loader, progress))
+    with (
+        torch.inference_mode(),
+        _evaluation_mode(metric),
+        computing_in(precision, device),
+    ):
+        distances = _distances_of(metric, views, device, compile)
+        return _table(
+            _reported(_measure_batches(distances, loader, views, device), loader, progress)
+        )
 
 
 def _reported(
@@ -142,7 +171,7 @@ def _reported(
 
 
 def _measure_batches(
-    metric: Callable[[Tensor, Tensor], Tensor] | FeatureMetric,
+    distances: Distances,
     batches: Iterable[tuple[Columns, dict[str, Any]]],
     views: ShiftViews,
     device: torch.device,
@@ -154,38 +183,87 @@ def _measure_batches(
             raise ValueError("dataset mixes kinds of items, such as triplets and pairs")
         columns = kind
         names = [f"{s}/{n}" for s, n in zip(batch["subset"], batch["sample"], strict=True)]
-        found: dict[str, list[list[np.ndarray]]] = {}
-        for group in zip(*(batch.pop(name) for name in _IMAGES[kind]), strict=True):
-            here, names = names[: len(group[0])], names[len(group[0]) :]
-            images = [_to_float(image, device) for image in group]
-            for view, distances in _distances(metric, images, views):
-                arrays = [_checked(distance, view, here) for distance in distances]
-                found.setdefault(view, []).append(arrays)
-        yield kind, batch, {view: _joined(arrays) for view, arrays in found.items()}
+        stacks = zip(*(batch.pop(name) for name in _IMAGES[kind]), strict=True)
+        found = [distances([_to_float(part, device) for part in group]) for group in _parts(stacks)]
+        # The one moment at which a GPU is waited for.
+        values = torch.cat(found, dim=-1).double().cpu().numpy()
+        shown = [FULL, *map(view_name, views.shifts)] if kind == TRIPLETS else [FULL]
+        yield kind, batch, dict(zip(shown, map(list, _checked(values, shown, names)), strict=True))
 
 
-def _distances(
+def _parts(stacks: Iterable[Sequence[Tensor]]) -> Iterator[Sequence[Tensor]]:
+    """Stacks of images, as many at a time as are best computed on together."""
+    for stack in stacks:
+        yield from zip(*(images.split(at_a_time(images)) for images in stack), strict=True)
+
+
+def _distances_of(
     metric: Callable[[Tensor, Tensor], Tensor] | FeatureMetric,
-    images: list[Tensor],
     views: ShiftViews,
-) -> Iterator[tuple[str, list[Tensor]]]:
-    """Each view's distances: of ref to p0 and to p1, or of p0 to p1 where there is no ref."""
+    device: torch.device,
+    compiled: bool,
+) -> Distances:
+    """What gives the distances of all views of a batch."""
+    if compiled and isinstance(metric, RobustLPIPS) and metric.fused:
+        # A copy that shares its weights: the caller's stays as free to change as it was.
+        metric = copy.copy(metric).fuse()
     if isinstance(metric, FeatureMetric):
         features, distance = metric.features, metric.distance
     else:
         # A plain callable is a feature metric whose features are the images themselves.
         features, distance = (lambda images: images), metric
+    function = partial(_distances, features, distance, views)
+    if not compiled:
+        return function
+    mode = "reduce-overhead" if device.type == "cuda" else "default"
+    return torch.compile(function, dynamic=False, mode=mode)
+
+
+def _distances(
+    features: Callable[[Tensor], Any],
+    distance: Callable[[Any, Any], Tensor],
+    views: ShiftViews,
+    images: list[Tensor],
+) -> Tensor:
+    """(V, D, N): at each view the D = 2 distances of ref to p0 and to p1, or the one of a pair."""
     if len(images) == 2:
-        yield FULL, [distance(*map(features, images))]
-        return
+        return _compared(features, distance, images)[None]
     ref, *distorted = images
-    reference = features(ref)
-    yield FULL, [distance(reference, features(image)) for image in distorted]
+    found = [_compared(features, distance, images)]
     if views.shifts:
-        reference = features(views.reference(ref))
-    for shift in views.shifts:
-        moved = (views.distorted(image, shift) for image in distorted)
-        yield view_name(shift), [distance(reference, features(image)) for image in moved]
+        moved = [views.distorted(image, shift) for shift in views.shifts for image in distorted]
+        found.append(_compared(features, distance, [views.reference(ref), *moved]))
+    return torch.cat(found).unflatten(0, (-1, 2))
+
+
+def _compared(
+    features: Callable[[Tensor], Any],
+    distance: Callable[[Any, Any], Tensor],
+    images: list[Tensor],
+) -> Tensor:
+    """Distances of the first of the images to each of the others, (len(images) - 1, N)."""
+    found = _features(features, images)
+    first = next(found)
+    return torch.stack([_of_shape(distance(first, other), images[0]) for other in found])
+
+
+def _features(features: Callable[[Tensor], Any], images: list[Tensor]) -> Iterator[Any]:
+    """Features of each of the images; on a GPU of as many at once as keep it busy."""
+    if images[0].device.type == "cpu":
+        # Not together: what convolutions round to may depend on the place in the batch, and equal
+        # images have to be at distance 0.
+        yield from map(features, images)
+        return
+    number = max(1, at_a_time(images[0]) // len(images[0]))
+    for begin in range(0, len(images), number):
+        group = images[begin : begin + number]
+        together = features(torch.cat(group))
+        for part in range(len(group)):
+            yield tree_map(partial(_part, part=part, parts=len(group)), together)
+
+
+def _part(features: Tensor, part: int, parts: int) -> Tensor:
+    return features.chunk(parts)[part]
 
 
 def _table(measured: Iterable[Measured]) -> pd.DataFrame:
@@ -210,20 +288,26 @@ def _joined(arrays: list[list[np.ndarray]]) -> list[np.ndarray]:
     return [np.concatenate(parts) for parts in zip(*arrays, strict=True)]
 
 
-def _checked(distance: Any, view: str, names: list[str]) -> np.ndarray:
-    """A metric's answer as (N,) float64, or ValueError naming the samples."""
+def _of_shape(distance: Any, images: Tensor) -> Tensor:
+    """A metric's answer, checked to be one distance an image."""
     shape = tuple(distance.shape) if isinstance(distance, Tensor) else type(distance).__name__
-    if shape != (len(names),):
+    if shape != (len(images),):
         raise ValueError(
-            f"metric must return a tensor of shape ({len(names)},), one distance an image; "
-            f"got {shape} at view {view!r} of {few(names)}"
+            f"metric must return a tensor of shape ({len(images)},), one distance an image; "
+            f"got {shape}"
         )
-    values = distance.double().cpu().numpy()
+    return distance
+
+
+def _checked(values: np.ndarray, views: Sequence[str], names: Sequence[str]) -> np.ndarray:
+    """Distances (V, D, N), or ValueError naming the samples where they are not finite."""
     broken = ~np.isfinite(values)
     if broken.any():
+        view = int(broken.any(axis=(1, 2)).argmax())
+        here = broken[view].any(axis=0)
         raise ValueError(
-            f"metric returned {values[broken][0]} at view {view!r} of "
-            f"{few(np.asarray(names)[broken])}"
+            f"metric returned {values[view][broken[view]][0]} at view {views[view]!r} of "
+            f"{few(np.asarray(names)[here])}"
         )
     return values
 

@@ -1,0 +1,336 @@
+"""Rewrites of a backbone for inference: the same features with fewer multiplications."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Callable, Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from robust_lpips.backbones.chain import Chain
+from robust_lpips.backbones.downsampling import BlurPool, SeparableMaxPool2d, binomial_row
+from robust_lpips.backbones.winograd import WinogradConv2d
+
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+# How many values of each tensor are compared to notice what was written through ``.data``.
+_PROBES = 16
+
+Children = dict[str, nn.Module | None]
+
+
+def merge(backbone: nn.Module) -> nn.Module:
+    """What computes the features of ``backbone`` in evaluation mode with less work.
+
+    Linear layers that follow each other are made one where that is exact and cheaper: a
+    convolution and its batch normalisation; a convolution and the blur after it, see
+    :class:`BlurredConv2d`; a 1x1 convolution and a blur change places. Then convolutions that have
+    a fast algorithm get it, see :class:`~robust_lpips.backbones.winograd.WinogradConv2d`. Layers
+    whose output is tapped stay apart, and what is not rewritten is shared with ``backbone``.
+
+    The rewritten weights are copies: they do not follow those of ``backbone``.
+    """
+    with torch.inference_mode(False), torch.no_grad():
+        return _rewritten(_rewritten(backbone, _merge_pairs), _speed_up)
+
+
+class Fused:
+    """The merged form of a backbone, made anew whenever the backbone has changed.
+
+    Args:
+        backbone: as :func:`merge` takes it.
+
+    Attributes:
+        backbone: as given.
+        fixed: whether compilers and tracers, which cannot look for changes, get what was merged
+            last; else they get the backbone.
+    """
+
+    def __init__(self, backbone: nn.Module, *, fixed: bool = False) -> None:
+        self.backbone = backbone
+        self.fixed = fixed
+        self._merged: nn.Module | None = None
+        self._modules: list[nn.Module] = []
+        self._tensors: list[Tensor] = []
+        self._versions: list[int | None] = []
+        self._probe = torch.empty(0)
+
+    def __reduce__(self) -> tuple[Callable[..., Fused], tuple[nn.Module]]:
+        # Copies and files have no use for weights that can be merged again.
+        return Fused, (self.backbone,)
+
+    def network(self, *, traced: bool) -> nn.Module:
+        """The merged backbone, or the backbone itself where merging would change what it does.
+
+        That is in training mode, where weights need gradients, and where hooks watch a layer.
+
+        Args:
+            traced: a compiler or the like is looking, so that changes cannot be looked for.
+        """
+        if traced:
+            return self._merged if self.fixed and self._merged is not None else self.backbone
+        modules = list(self.backbone.modules())
+        tensors = [tensor for module in modules for tensor in _tensors(module)]
+        if not _fusible(modules, tensors):
+            return self.backbone
+        if not self._is_fresh(modules, tensors):
+            self._merged = merge(self.backbone)
+            self._modules, self._versions = modules, list(map(_version, tensors))
+            # Detached ones keep the memory, so that its address stands for it.
+            self._tensors = [tensor.detach() for tensor in tensors]
+            self._probe = _probe(tensors)
+        return self._merged
+
+    def _is_fresh(self, modules: list[nn.Module], tensors: list[Tensor]) -> bool:
+        return (
+            len(modules) == len(self._modules)
+            and len(tensors) == len(self._tensors)
+            and all(map(lambda a, b: a is b, modules, self._modules))
+            and all(map(_same_memory, tensors, self._tensors))
+            and list(map(_version, tensors)) == self._versions
+            and torch.equal(_probe(tensors), self._probe)
+        )
+
+
+class BlurredConv2d(nn.Module):
+    """A convolution and the blur after it as one convolution.
+
+    With a kernel of side k and stride s, and a filter of side m and stride t, the interior is one
+    convolution of side k + s (m - 1) and stride s t with the composed kernel. Where the filter's
+    reflection meets the border, along a frame of ceil(padding / t) outputs, each row has a kernel
+    of its own: the filter, folded at the border, composed with the convolution along one axis;
+    the other axis is blurred as before.
+
+    Shapes: those of ``nn.Sequential(conv, blur)``.
+
+    Args:
+        conv: an ungrouped, zero-padded convolution with a square kernel.
+        blur: what follows it.
+    """
+
+    def __init__(self, conv: nn.Conv2d, blur: BlurPool) -> None:
+        super().__init__()
+        self.conv, self.blur = conv, blur
+        weight, row = conv.weight.detach().double(), binomial_row(blur.size)
+        step = conv.stride[0]
+        composed = _composed(_composed(weight, row[None], step)[0].mT, row[None], step)[0].mT
+        self.weight = _like(composed, conv.weight)
+        self.rows = _Frame(conv, blur, weight)
+        self.columns = _Frame(conv, blur, weight.mT)
+
+    @staticmethod
+    def saves(conv: nn.Conv2d, blur: BlurPool) -> bool:
+        """Whether one convolution of the composed kernel is clearly less work than both layers."""
+        size = conv.kernel_size[0]
+        composed = size + conv.stride[0] * (blur.size - 1)
+        return 4 * composed**2 < 3 * blur.stride**2 * size**2
+
+    def forward(self, x: Tensor) -> Tensor:
+        conv, blur = self.conv, self.blur
+        (padding, _), (step, _) = conv.padding, conv.stride
+        convolved = [(n + 2 * padding - conv.kernel_size[0]) // step + 1 for n in x.shape[-2:]]
+        if min(convolved) < 2 * blur.size:  # next to nothing but frame
+            return blur(conv(x))
+        before, further = step * blur.before, step * (blur.after - blur.before)
+        out = F.conv2d(
+            F.pad(x, (0, further, 0, further)) if further else x,
+            self.weight,
+            conv.bias,
+            stride=step * blur.stride,
+            padding=padding + before,
+        )
+        for side, outputs in self.rows(x, convolved[0]):
+            out[:, :, side] = outputs
+        for side, outputs in self.columns(x.mT, convolved[1]):
+            out[:, :, :, side] = outputs.mT
+        return out
+
+
+class _Frame(nn.Module):
+    """The first and last rows of a blurred convolution, where the filter is folded.
+
+    Args:
+        conv: the convolution.
+        blur: the filter.
+        weight: the convolution's weights; transposed, and given transposed images, columns are
+            what this class calls rows.
+    """
+
+    def __init__(self, conv: nn.Conv2d, blur: BlurPool, weight: Tensor) -> None:
+        super().__init__()
+        self.conv, self.blur = conv, blur
+        self.first = self._kernels(_folded(blur, blur.before), weight)
+        # How far the last window reaches outside depends on what the stride leaves over.
+        self.last = [
+            self._kernels(_folded(blur, blur.after - rest).flip(0, 1), weight)
+            for rest in range(min(blur.stride, blur.after))
+        ]
+        row = _like(binomial_row(blur.size), conv.weight)
+        self.row = row.expand(conv.out_channels, 1, 1, -1).contiguous()
+
+    def _kernels(self, filters: Tensor, weight: Tensor) -> Tensor:
+        """(F, C', C, height, k): one kernel for each row of the frame."""
+        return _like(_composed(weight, filters, self.conv.stride[0]), self.conv.weight)
+
+    def forward(self, x: Tensor, convolved: int) -> Iterator[tuple[slice, Tensor]]:
+        """Which rows, and their values (N, C', F, W'); ``convolved``: the convolution's rows."""
+        conv, blur = self.conv, self.blur
+        if len(self.first):
+            yield slice(0, len(self.first)), self._convolve(x, -conv.padding[0], self.first)
+        rest = (convolved + blur.before + blur.after - blur.size) % blur.stride
+        if rest < len(self.last):
+            kernels = self.last[rest]
+            # The last row of the strip is the last that the convolution can make.
+            end = conv.stride[0] * (convolved - 1) + conv.kernel_size[0] - conv.padding[0]
+            rows = self._convolve(x, end - kernels.shape[-2], kernels)
+            yield slice(-len(kernels), None), rows
+
+    def _convolve(self, x: Tensor, start: int, kernels: Tensor) -> Tensor:
+        conv, blur = self.conv, self.blur
+        frame, height = len(kernels), kernels.shape[-2]
+        # Zeros where the strip reaches outside; negative padding cuts.
+        strip = F.pad(x, (0, 0, -start, start + height - x.shape[-2]))
+        bias = None if conv.bias is None else conv.bias.repeat(frame)
+        rows = F.conv2d(
+            strip, kernels.flatten(0, 1), bias, (1, conv.stride[1]), (0, conv.padding[1])
+        )
+        rows = rows.unflatten(1, (frame, -1)).squeeze(3).transpose(1, 2)
+        padded = F.pad(rows, (blur.before, blur.after, 0, 0), mode="reflect")
+        return F.conv2d(padded, self.row, stride=(1, blur.stride), groups=conv.out_channels)
+
+
+def _folded(blur: BlurPool, before: int) -> Tensor:
+    """The filter at each window that reaches outside, reflected there: (windows, inputs).
+
+    The first window begins ``before`` inputs outside.
+    """
+    row = binomial_row(blur.size)
+    windows = -(-before // blur.stride)
+    folded = row.new_zeros(windows, blur.size + before)
+    for window in range(windows):
+        for tap, value in enumerate(row):
+            folded[window, abs(blur.stride * window - before + tap)] += value
+    return folded[:, folded.any(dim=0)]
+
+
+def _composed(weight: Tensor, filters: Tensor, step: int) -> Tensor:
+    """Each of the filters (F, R) over rows that ``weight`` (C', C, k, l) makes, ``step`` apart.
+
+    The kernels, (F, C', C, step (R - 1) + k, l), of the one convolution that this is.
+    """
+    outputs, inputs, size, width = weight.shape
+    height = step * (filters.shape[1] - 1) + size
+    kernels = weight.new_zeros(len(filters), outputs, inputs, height, width)
+    for index, values in enumerate(filters.T):
+        begin = step * index
+        kernels[..., begin : begin + size, :] += values.view(-1, 1, 1, 1, 1) * weight
+    return kernels
+
+
+def _like(values: Tensor, weight: Tensor) -> Tensor:
+    return values.to(weight.dtype)
+
+
+def _rewritten(module: nn.Module, change: Callable[[nn.Module, Children], Children]) -> nn.Module:
+    """A copy of ``module`` with its children as ``change`` has them; itself if they are the same.
+
+    Children are rewritten before their parents. Nothing of ``module`` is changed.
+    """
+    children = {
+        name: None if child is None else _rewritten(child, change)
+        for name, child in module._modules.items()
+    }
+    children = change(module, children)
+    if all(child is module._modules[name] for name, child in children.items()):
+        return module
+    clone = copy.copy(module)
+    clone._modules = children
+    return clone
+
+
+def _merge_pairs(module: nn.Module, children: Children) -> Children:
+    children = dict(children)
+    for first, second in _successions(module):
+        pair = _merged_pair(children[first], children[second])
+        if pair is not None:
+            children[first], children[second] = nn.Identity(), pair
+    return children
+
+
+def _successions(module: nn.Module) -> list[tuple[str, str]]:
+    """Names of children of which the second, and nothing else, takes what the first gives."""
+    if isinstance(module, nn.Sequential | Chain):
+        tapped = getattr(module, "taps", ())
+        names = list(module._modules)
+        return [pair for pair in itertools.pairwise(names) if pair[0] not in tapped]
+    return list(getattr(module, "normalized", {}).items())
+
+
+def _merged_pair(first: nn.Module | None, second: nn.Module | None) -> nn.Module | None:
+    """One module in place of two, or None where they stay two."""
+    if isinstance(first, nn.Sequential):
+        last = _merged_pair(first[-1], second)
+        return None if last is None else nn.Sequential(*first[:-1], last)
+    if type(first) is not nn.Conv2d or first.groups != 1 or first.padding_mode != "zeros":
+        return None
+    if type(second) is nn.BatchNorm2d:
+        return fuse_conv_bn_eval(first, second).requires_grad_(False)
+    if type(second) is not BlurPool:
+        return None
+    if first.kernel_size == first.stride == (1, 1) and first.padding == (0, 0):
+        # The filter sums to one and acts on channels alone, the convolution on positions alone.
+        return nn.Sequential(_on_channels(second, first.in_channels), first)
+    return BlurredConv2d(first, second) if BlurredConv2d.saves(first, second) else None
+
+
+def _on_channels(blur: BlurPool, channels: int) -> BlurPool:
+    other = copy.copy(blur)
+    other.channels = channels
+    other._buffers = {"kernel": blur.kernel[:1].repeat(channels, 1, 1, 1)}
+    return other
+
+
+def _speed_up(_module: nn.Module, children: Children) -> Children:
+    faster = (WinogradConv2d, SeparableMaxPool2d)
+    return {
+        name: next((kind(child) for kind in faster if kind.applies_to(child)), child)
+        for name, child in children.items()
+    }
+
+
+def _tensors(module: nn.Module) -> Iterator[Tensor]:
+    for tensor in (*module._parameters.values(), *module._buffers.values()):
+        if tensor is not None:
+            yield tensor
+
+
+def _fusible(modules: list[nn.Module], tensors: list[Tensor]) -> bool:
+    if any(module.training or _watched(module) for module in modules):
+        return False
+    return not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors))
+
+
+def _watched(module: nn.Module) -> bool:
+    return any(getattr(module, hooks) for hooks in _HOOKS)
+
+
+def _same_memory(tensor: Tensor, other: Tensor) -> bool:
+    return tensor.data_ptr() == other.data_ptr() and tensor.dtype == other.dtype
+
+
+def _version(tensor: Tensor) -> int | None:
+    """How often the tensor was written to, as far as autograd knows."""
+    return None if tensor.is_inference() else tensor._version
+
+
+def _probe(tensors: list[Tensor]) -> Tensor:
+    """A few values of each tensor on a CPU; on other devices looking would make them wait."""
+    values = [
+        tensor.detach().as_strided((_PROBES,), (tensor.numel() // _PROBES,)).double()
+        for tensor in tensors
+        if tensor.device.type == "cpu" and tensor.numel() >= _PROBES
+    ]
+    return torch.cat(values) if values else torch.empty(0)

@@ -256,10 +256,14 @@ def _features(features: Callable[[Tensor], Any], images: list[Tensor]) -> Iterat
         return
     number = max(1, at_a_time(images[0]) // len(images[0]))
     for begin in range(0, len(images), number):
-        group = images[begin : begin + number]
-        together = features(torch.cat(group))
-        for part in range(len(group)):
-            yield tree_map(partial(_part, part=part, parts=len(group)), together)
+        yield from _together(features, images[begin : begin + number])
+
+
+def _together(features: Callable[[Tensor], Any], images: list[Tensor]) -> Iterator[Any]:
+    """Features of each of the images, computed at once."""
+    found = features(torch.cat(images))
+    for part in range(len(images)):
+        yield tree_map(partial(_part, part=part, parts=len(images)), found)
 
 
 def _part(features: Tensor, part: int, parts: int) -> Tensor:

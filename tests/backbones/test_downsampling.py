@@ -7,6 +7,7 @@ import torch
 from stlpips_pytorch.models_lpf.downsample import Downsample
 
 from robust_lpips.backbones import AdaptiveBlurPool, BlurPool
+from robust_lpips.backbones.downsampling import SeparableMaxPool2d
 
 SIZES = [(12, 12), (13, 13), (12, 17)]
 
@@ -151,3 +152,26 @@ def test_adaptive_blur_pool_state_dict_round_trip():
 
 def test_blur_pool_has_nothing_to_save():
     assert not BlurPool(3).state_dict()
+
+
+class TestSeparableMaxPool2d:
+    @pytest.mark.parametrize(("size", "stride"), [(2, 1), (2, 2), (3, 1), (3, 2)])
+    @pytest.mark.parametrize("shape", [(12, 12), (13, 7), (3, 3)])
+    def test_equals_torch(self, shape, size, stride):
+        pool = torch.nn.MaxPool2d(size, stride)
+        x = torch.randn(2, 5, *shape, generator=torch.Generator().manual_seed(0))
+        x[0, 0, 1, 1] = float("nan")
+        assert torch.equal(SeparableMaxPool2d(pool)(x).nan_to_num(9), pool(x).nan_to_num(9))
+
+    def test_gradients_of_ties_are_torch_s(self):
+        pool, gradients = torch.nn.MaxPool2d(3, 1), []
+        for layer in (pool, SeparableMaxPool2d(pool)):
+            x = torch.ones(1, 1, 6, 6, requires_grad=True)
+            layer(x).sum().backward()
+            gradients.append(x.grad)
+        assert torch.equal(*gradients)
+
+    @pytest.mark.parametrize("options", [{"padding": 1}, {"ceil_mode": True}, {"dilation": 2}])
+    def test_applies_to_the_simple_kind_alone(self, options):
+        assert SeparableMaxPool2d.applies_to(torch.nn.MaxPool2d(3, 2))
+        assert not SeparableMaxPool2d.applies_to(torch.nn.MaxPool2d(3, 2, **options))

@@ -8,6 +8,7 @@ import torch
 from pandas.testing import assert_frame_equal
 from torch import nn
 
+from robust_lpips import BackboneConfig, RobustLPIPS, inputs
 from robust_lpips._files import atomic_path
 from robust_lpips.evaluation import (
     FeatureMetric,
@@ -17,6 +18,8 @@ from robust_lpips.evaluation import (
     summarize,
     write_distances,
 )
+from robust_lpips.evaluation.measure import _together
+from robust_lpips.evaluation.precision import computing_in
 
 SIZE = 16
 
@@ -433,3 +436,114 @@ def test_a_failed_write_leaves_what_was_there(tmp_path):
     with pytest.raises(FileNotFoundError), atomic_path(path):
         pass
     assert path.read_text() == "before"
+
+
+class TestPrecision:
+    def measured(self, **options):
+        metric = RobustLPIPS(BackboneConfig(), weights=None)
+        return run(metric, triplets(4, 40), 1, **options)
+
+    def test_bfloat16_is_computed_in_bfloat16(self):
+        torch.manual_seed(0)
+        exact = self.measured()
+        torch.manual_seed(0)
+        rounded = self.measured(precision="bfloat16")
+        error = (rounded["d0"] / exact["d0"] - 1).abs()
+        # 8 bits of mantissa: there is an error, and it is no larger than that of some roundings.
+        assert 1e-5 < error.max() < 0.05
+
+    @pytest.mark.parametrize(
+        ("precision", "message"),
+        [("half", "precision must be one of float32, tf32, .*got 'half'"), ("tf32", "NVIDIA")],
+    )
+    def test_unknown_or_elsewhere(self, precision, message):
+        with pytest.raises(ValueError, match=message):
+            self.measured(precision=precision)
+
+    def test_float32_is_strict_on_gpus_and_settings_are_given_back(self):
+        """The switches exist without a GPU, too."""
+        backends = (torch.backends.cudnn, torch.backends.cuda.matmul)
+        before = [backend.allow_tf32 for backend in backends]
+        for precision, allowed in (("float32", False), ("tf32", True)):
+            with computing_in(precision, torch.device("cuda")):
+                assert [backend.allow_tf32 for backend in backends] == [allowed] * 2
+            assert [backend.allow_tf32 for backend in backends] == before
+
+
+class TestCompile:
+    @pytest.fixture(autouse=True)
+    def tracer_alone(self, monkeypatch):
+        """Without the minute that the code generator takes."""
+        compile = torch.compile
+        torch.compiler.reset()
+
+        def traced(function, *, dynamic, mode):
+            return compile(function, dynamic=dynamic, backend="eager", fullgraph=True)
+
+        monkeypatch.setattr(torch, "compile", traced)
+
+    def test_numbers_are_the_same(self):
+        torch.manual_seed(0)
+        metric = RobustLPIPS(BackboneConfig(), weights=None)
+        dataset = triplets(5, 40)
+        compiled = run(metric, dataset, batch_size=2, compile=True)
+        assert_frame_equal(compiled, run(metric, dataset), rtol=1e-5)
+
+    def test_the_metric_stays_free_to_change(self):
+        torch.manual_seed(0)
+        metric = RobustLPIPS(BackboneConfig(), weights=None)
+        dataset = triplets(2, 40)
+        first = run(metric, dataset, compile=True)
+        with torch.no_grad():
+            metric.backbone.conv1.weight[::2].mul_(0.1)
+        torch.compiler.reset()
+        second = run(metric, dataset, compile=True)
+        assert not first.equals(second)
+        assert_frame_equal(second, run(metric, dataset), rtol=1e-5)
+
+
+def test_large_images_are_computed_in_parts(monkeypatch):
+    """On CPUs, whatever the batch; that changes no number."""
+    dataset, seen = triplets(7), []
+
+    def metric(a, b):
+        seen.append(len(a))
+        return l2(a, b)
+
+    monkeypatch.setattr(inputs, "_CPU_PIXELS", 3 * SIZE**2)
+    table = run(metric, dataset, 1)
+    assert set(seen) == {3, 1}
+    assert_frame_equal(table, naive(dataset, 1), rtol=1e-6)
+
+
+def test_features_of_several_views_at_once():
+    """As on GPUs."""
+    images = [to_float(item["ref"])[None].repeat(2, 1, 1, 1) for item in triplets(3)]
+    images = [image + torch.rand_like(image) for image in images]
+    calls = []
+
+    def features(batch):
+        calls.append(len(batch))
+        return {"a": (batch, 2 * batch), "b": [batch.mean(dim=(1, 2, 3))]}
+
+    found = list(_together(features, images))
+    assert calls == [6]
+    for image, own in zip(images, found, strict=True):
+        expected = features(image)
+        assert torch.equal(own["a"][1], expected["a"][1])
+        assert torch.equal(own["b"][0], expected["b"][0])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_in_all_precisions():
+    torch.manual_seed(0)
+    metric, dataset = RobustLPIPS(BackboneConfig(), weights=None), triplets(4, 40)
+    expected = run(metric, dataset)
+    for options, tolerance in (
+        ({}, 1e-4),
+        ({"precision": "tf32"}, 0.01),
+        ({"precision": "bfloat16"}, 0.05),
+        ({"precision": "float16"}, 0.05),
+        ({"compile": True}, 1e-4),
+    ):
+        assert_frame_equal(run(metric, dataset, device="cuda", **options), expected, rtol=tolerance)

@@ -1,0 +1,279 @@
+"""Merged backbones against the layers that they replace, and when they are used."""
+
+import copy
+import pickle
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+from torch.utils.flop_counter import FlopCounterMode
+
+from robust_lpips import BackboneConfig, RobustLPIPS, build_backbone
+from robust_lpips.backbones import BlurPool
+from robust_lpips.backbones.downsampling import SeparableMaxPool2d
+from robust_lpips.backbones.winograd import WinogradConv2d
+from robust_lpips.fusion import BlurredConv2d, merge
+
+sys.path.append(str(Path(__file__).parent / "backbones"))
+from reference import SHIFT_TOLERANT, seeded
+
+BEFORE = {"anti_alias": "blurpool", "blur_placement": "blur_before_activation"}
+# What merges: conv-1 with a blur of every size and padding, batch normalisation, skips.
+CONFIGS = {
+    **{
+        f"alexnet-blur{size}-pad{pad}-stride{stride}": BackboneConfig(
+            blur_size=size, reflection_pad=pad, conv1_stride=stride, **BEFORE
+        )
+        for size, pad, stride in [(1, 1, 1), (2, 1, 2), (3, 2, 1), (4, 2, 2), (7, 1, 1)]
+    },
+    "alexnet-full-conv": BackboneConfig(full_conv=True, conv1_stride=2, **BEFORE),
+    "alexnet-plain": BackboneConfig(),
+    "squeezenet": BackboneConfig(arch="squeezenet1_1", conv1_stride=1, **BEFORE),
+    "squeezenet-plain": BackboneConfig(arch="squeezenet1_1"),
+    "resnet-blurred-stem": BackboneConfig(arch="resnet18", conv1_stride=1, **BEFORE),
+    "resnet-plain": BackboneConfig(arch="resnet18"),
+    "vgg-skip": BackboneConfig(arch="vgg16", skip="blurpool", blur_size=4, reflection_pad=2),
+}
+
+
+def kinds(module):
+    return {type(part) for part in module.modules()}
+
+
+def noise(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+class TestBlurredConv2d:
+    @pytest.mark.parametrize("size", range(1, 8))
+    @pytest.mark.parametrize("reflection_pad", [1, 2])
+    @pytest.mark.parametrize(("kernel", "step", "padding"), [(11, 1, 2), (11, 2, 2), (7, 1, 6)])
+    def test_equals_both_layers_to_the_border(self, kernel, step, padding, size, reflection_pad):
+        """In float64, so that nothing but rounding could hide a wrong border."""
+        torch.manual_seed(0)
+        conv = nn.Conv2d(3, 4, kernel, step, padding).double().requires_grad_(False)
+        blur = BlurPool(4, size, 2, reflection_pad).double()
+        blurred = BlurredConv2d(conv, blur)
+        # Odd and even, not square, and so small that there is nothing but border.
+        for shape in [(64, 64), (61, 64), (38, 45), (37, 30), (24, 19), (23, 23)]:
+            x = noise(2, 3, *shape).double()
+            assert_close(blurred(x), blur(conv(x)), rtol=1e-10, atol=1e-10)
+
+    def test_other_strides_of_the_blur(self):
+        torch.manual_seed(0)
+        conv = nn.Conv2d(3, 4, 5, padding=1, bias=False).double().requires_grad_(False)
+        for stride, pad in ((1, 2), (3, 1), (3, 2), (4, 2)):
+            blur = BlurPool(4, 5, stride, pad).double()
+            for n in range(20, 25):
+                x = noise(1, 3, n, n + 1).double()
+                assert_close(BlurredConv2d(conv, blur)(x), blur(conv(x)), rtol=1e-10, atol=1e-10)
+
+    @pytest.mark.parametrize(("kernel", "size", "saves"), [(11, 3, True), (11, 7, True), (3, 5, 0)])
+    def test_saves_multiplications_where_it_says_so(self, kernel, size, saves):
+        conv = nn.Conv2d(3, 8, kernel, padding=1).requires_grad_(False)
+        blur = BlurPool(8, size)
+        assert BlurredConv2d.saves(conv, blur) == saves
+        x = noise(1, 3, 64, 64)
+        one, two = multiplications(BlurredConv2d(conv, blur), x), multiplications(conv, x)
+        assert (one < two) == saves
+
+
+def multiplications(module, x):
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        module(x)
+    return counter.get_total_flops() // 2
+
+
+class TestMerge:
+    @pytest.mark.parametrize("name", CONFIGS)
+    def test_features_are_those_of_the_plain_network(self, name):
+        backbone = seeded(CONFIGS[name])
+        merged = merge(backbone)
+        smallest = backbone.min_size
+        shapes = [(smallest, smallest), (smallest + 1, smallest + 6), (61, 64)]
+        with torch.no_grad():
+            for shape in shapes:
+                x = noise(3, 3, *shape)
+                for own, plain in zip(merged(x), backbone(x), strict=True):
+                    assert_close(own, plain, rtol=1e-5, atol=1e-5 * plain.abs().max().item())
+
+    def test_what_is_merged(self):
+        def count(config, kind):
+            return sum(
+                type(part) is kind for part in merge(build_backbone(config).eval()).modules()
+            )
+
+        assert count(CONFIGS["alexnet-blur3-pad2-stride1"], BlurredConv2d) == 1
+        assert count(CONFIGS["resnet-blurred-stem"], BlurredConv2d) == 1
+        assert count(CONFIGS["resnet-blurred-stem"], nn.BatchNorm2d) == 0
+        assert count(CONFIGS["resnet-plain"], nn.BatchNorm2d) == 0
+        assert count(CONFIGS["alexnet-plain"], SeparableMaxPool2d) == 2
+        assert count(CONFIGS["alexnet-plain"], WinogradConv2d) == 3
+
+    @pytest.mark.parametrize("placement", ["original", "feature_after_blur"])
+    def test_nothing_is_merged_over_a_nonlinearity(self, placement):
+        config = BackboneConfig(anti_alias="blurpool", conv1_stride=1, blur_placement=placement)
+        assert BlurredConv2d not in kinds(merge(build_backbone(config).eval()))
+
+    def test_a_tapped_convolution_stays_apart(self):
+        from robust_lpips.backbones.chain import Chain
+
+        layers = [("conv", nn.Conv2d(3, 8, 5)), ("blur", BlurPool(8))]
+        assert BlurredConv2d not in kinds(merge(Chain(layers, {"conv": 8, "blur": 8}).eval()))
+        assert BlurredConv2d in kinds(merge(Chain(layers, {"blur": 8}).eval()))
+
+    def test_blur_and_1x1_convolution_change_places(self):
+        backbone = seeded(CONFIGS["vgg-skip"])
+        skip, x = backbone.stage2.skip, noise(1, 64, 32, 32)
+        merged = merge(backbone).stage2.skip
+        assert [type(layer) for layer in merged[1]] == [BlurPool, nn.Conv2d]
+        assert 3 * multiplications(merged, x) < multiplications(skip, x)
+        assert_close(merged(x), skip(x), rtol=1e-5, atol=1e-5)
+
+    def test_the_backbone_stays_as_it_is(self):
+        backbone = seeded(CONFIGS["resnet-blurred-stem"])
+        before = [(name, type(part)) for name, part in backbone.named_modules()]
+        state = {name: value.clone() for name, value in backbone.state_dict().items()}
+        merge(backbone)
+        assert [(name, type(part)) for name, part in backbone.named_modules()] == before
+        assert all(torch.equal(value, state[k]) for k, value in backbone.state_dict().items())
+
+
+@pytest.fixture
+def images():
+    return noise(2, 3, 64, 64, seed=1).clamp(-1, 1), noise(2, 3, 64, 64, seed=2).clamp(-1, 1)
+
+
+@pytest.fixture
+def small():
+    """A metric of random weights, its layers merged."""
+    torch.manual_seed(0)
+    return RobustLPIPS(SHIFT_TOLERANT, weights=None, linear=True)
+
+
+def plain(metric, *images):
+    """What the metric would give without merging, its weights as they are now."""
+    twin = copy.deepcopy(metric)
+    return twin.unfuse()(*images)
+
+
+def merges(metric, images):
+    twin = copy.deepcopy(metric).unfuse()
+    return multiplications(lambda x: metric(x, x), images) < multiplications(
+        lambda x: twin(x, x), images
+    )
+
+
+class TestMetric:
+    @pytest.mark.parametrize("name", ["alexnet-shift-tolerant", "vgg16-shift-tolerant"])
+    @pytest.mark.parametrize("shape", [(64, 64), (35, 66)])
+    def test_distances_are_the_plain_ones(self, name, shape, released, image_pair):
+        metric = released(name)
+        pair = image_pair("photographs", 8, *shape)
+        with torch.no_grad():
+            assert_close(metric(*pair), plain(metric, *pair), rtol=1e-5, atol=0)
+
+    @pytest.mark.parametrize("n", [1, 7, 60])
+    def test_identical_images_are_at_distance_0(self, n, released, image_pair):
+        img, _ = image_pair("photographs", n, 64, 61)
+        with torch.no_grad():
+            assert not released()(img, img.clone()).any()
+
+    def test_is_the_default_and_can_be_switched(self, small, images):
+        assert small.fused
+        assert merges(small, images[0])
+        assert not small.unfuse().fused
+        assert not merges(small, images[0])
+        assert small.fuse() is small
+        assert merges(small, images[0])
+
+    def test_state_dict_and_parameters_do_not_know(self, small, images):
+        def names():
+            return [name for name, _ in (*small.named_parameters(), *small.named_modules())]
+
+        before, state = names(), list(small.state_dict())
+        small(*images)
+        small.fuse()
+        assert names() == before
+        assert list(small.state_dict()) == state
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda m: m.backbone.conv1.weight[::2].mul_(0.1),
+            lambda m: m.backbone.conv1.weight.data[::2].mul_(0.1),
+            lambda m: m.backbone.conv4.bias.data.add_(0.5),
+            lambda m: m.load_state_dict({k: v * 0.7 for k, v in m.state_dict().items()}),
+            lambda m: m.backbone.half().float(),
+            lambda m: setattr(m.backbone, "relu2", nn.Softplus()),
+            lambda m: setattr(m.backbone.conv1, "weight", nn.Parameter(noise(64, 3, 11, 11))),
+        ],
+        ids=["in-place", "data", "bias-data", "loaded", "rounded", "module", "parameter"],
+    )
+    def test_follows_what_changes(self, change, small, images):
+        with torch.no_grad():
+            before = small(*images)
+            change(small)
+            small.requires_grad_(False)
+            assert not torch.equal(small(*images), before)
+            assert_close(small(*images), plain(small, *images), rtol=1e-5, atol=0)
+
+    def test_hooks_see_every_layer(self, small, images):
+        seen = []
+        small(*images)
+        hook = small.backbone.blur1.register_forward_hook(lambda *_: seen.append(1))
+        small(*images)
+        assert len(seen) == 2
+        hook.remove()
+        assert merges(small, images[0])
+
+    def test_gradients_of_weights_are_those_of_the_plain_network(self, small, images):
+        small.backbone.requires_grad_(True)
+        small(*images).sum().backward()
+        assert all(p.grad is not None and p.grad.any() for p in small.backbone.parameters())
+
+    def test_gradients_of_images_are_those_of_the_plain_network(self, small, images):
+        """In float64: where rounding moves a feature over 0, its gradient jumps."""
+
+        def gradient(metric):
+            x = images[0].double().requires_grad_()
+            metric(x, images[1].double()).sum().backward()
+            return x.grad
+
+        expected = gradient(copy.deepcopy(small).double().unfuse())
+        scale = expected.abs().max().item()
+        assert_close(gradient(small.double()), expected, rtol=1e-8, atol=1e-8 * scale)
+
+    def test_merged_in_inference_mode_serves_as_a_loss_later(self, small, images):
+        with torch.inference_mode():
+            expected = small(*images).clone()
+        x = images[0].clone().requires_grad_()
+        distance = small(x, images[1])
+        distance.sum().backward()
+        assert_close(distance.detach(), expected)
+        assert x.grad.isfinite().all()
+
+    @pytest.mark.parametrize("clone", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+    def test_copies_go_their_own_way(self, clone, small, images):
+        small(*images)
+        twin = clone(small)
+        with torch.no_grad():
+            twin.backbone.conv1.weight[::2].mul_(0.1)
+        assert_close(twin(*images), plain(twin, *images), rtol=1e-5, atol=0)
+        assert not torch.allclose(small(*images), twin(*images))
+        assert len(pickle.dumps(small)) < 1.1 * len(pickle.dumps(copy.deepcopy(small).unfuse()))
+
+    def test_compiled_it_keeps_what_was_merged(self, small, images):
+        torch.compiler.reset()
+        compiled = torch.compile(small.fuse(), backend="eager", fullgraph=True)
+        with torch.no_grad():
+            expected = plain(small, *images)
+            assert_close(compiled(*images), expected, rtol=1e-5, atol=0)
+            small.backbone.conv1.weight[::2].mul_(0.1)
+            assert_close(compiled(*images), expected, rtol=1e-5, atol=0)
+            torch.compiler.reset()
+            small.fuse()
+            assert_close(compiled(*images), plain(small, *images), rtol=1e-5, atol=0)

@@ -201,7 +201,9 @@ class RobustLPIPS(nn.Module):
 
         In inference layers are merged by default (:func:`robust_lpips.fusion.merge`), with weights
         that follow those of ``backbone``. A compiled or traced metric cannot follow: it keeps what
-        this call merged until the next. State dict and parameters stay as they are.
+        this call merged until the next. Call it once on images of the sizes in question before it
+        is compiled: on CPUs convolutions then have their fast algorithms prepared. State dict and
+        parameters stay as they are.
         """
         self._fused = Fused(self.backbone, fixed=True)
         self._fused.network(traced=False)

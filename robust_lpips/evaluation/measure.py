@@ -216,7 +216,18 @@ def _distances_of(
     if not compiled:
         return function
     mode = "reduce-overhead" if device.type == "cuda" else "default"
-    return torch.compile(function, dynamic=False, mode=mode)
+    return _Compiled(function, torch.compile(function, dynamic=False, mode=mode))
+
+
+class _Compiled:
+    """A function that is called as it is at first, so that layers can prepare what they need."""
+
+    def __init__(self, function: Distances, compiled: Distances) -> None:
+        self._next = iter((function,))
+        self._compiled = compiled
+
+    def __call__(self, images: list[Tensor]) -> Tensor:
+        return next(self._next, self._compiled)(images)
 
 
 def _distances(

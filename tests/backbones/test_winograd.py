@@ -7,7 +7,7 @@ from torch import nn
 from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
 
-from robust_lpips.backbones.winograd import WinogradConv2d, _transforms
+from robust_lpips.backbones.winograd import WinogradConv2d, transforms
 
 
 def convolution(inputs=128, outputs=256, **options):
@@ -25,16 +25,17 @@ def multiplications(module, x):
     return counter.get_total_flops() // 2
 
 
-def test_transforms_give_the_correlation_of_every_signal_and_filter():
-    output, kernel, patch = _transforms()
-    signals = np.random.default_rng(0).normal(size=(20, 6))
+@pytest.mark.parametrize("tile", [3, 4])
+def test_transforms_give_the_correlation_of_every_signal_and_filter(tile):
+    output, kernel, patch = transforms(tile)
+    signals = np.random.default_rng(0).normal(size=(20, tile + 2))
     filters = np.random.default_rng(1).normal(size=(20, 3))
     expected = [np.correlate(s, f, "valid") for s, f in zip(signals, filters, strict=True)]
     found = ((filters @ kernel.T) * (signals @ patch.T)) @ output.T
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
-@pytest.mark.parametrize("shape", [(8, 8), (13, 9), (4, 30), (3, 3)])
+@pytest.mark.parametrize("shape", [(8, 8), (13, 9), (4, 30), (3, 3), (5, 5), (9, 9), (4, 3)])
 @pytest.mark.parametrize("padding", [0, 1, 2])
 @pytest.mark.parametrize("bias", [True, False])
 def test_equals_the_convolution(shape, padding, bias):

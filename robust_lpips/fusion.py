@@ -168,12 +168,13 @@ class _Frame(nn.Module):
             self._kernels(_folded(blur, blur.after - rest).flip(0, 1), weight)
             for rest in range(min(blur.stride, blur.after))
         ]
-        row = _like(binomial_row(blur.size), conv.weight)
-        self.row = row.expand(conv.out_channels, 1, 1, -1).contiguous()
+        row = binomial_row(blur.size).expand(conv.out_channels, 1, 1, -1)
+        self.row = _like(row, conv.weight)
 
     def _kernels(self, filters: Tensor, weight: Tensor) -> Tensor:
         """(F, C', C, height, k): one kernel for each row of the frame."""
-        return _like(_composed(weight, filters, self.conv.stride[0]), self.conv.weight)
+        kernels = _composed(weight, filters, self.conv.stride[0])
+        return _like(kernels.flatten(0, 1), self.conv.weight).unflatten(0, kernels.shape[:2])
 
     def forward(self, x: Tensor, convolved: int) -> Iterator[tuple[slice, Tensor]]:
         """Which rows, and their values (N, C', F, W'); ``convolved``: the convolution's rows."""
@@ -231,7 +232,10 @@ def _composed(weight: Tensor, filters: Tensor, step: int) -> Tensor:
 
 
 def _like(values: Tensor, weight: Tensor) -> Tensor:
-    return values.to(weight.dtype)
+    """Kernels (C', C, k, l) in the precision and the order in memory of ``weight``."""
+    last = weight.is_contiguous(memory_format=torch.channels_last)
+    memory_format = torch.channels_last if last else torch.contiguous_format
+    return values.to(weight.dtype).contiguous(memory_format=memory_format)
 
 
 def _rewritten(module: nn.Module, change: Callable[[nn.Module, Children], Children]) -> nn.Module:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 # Pixels to compute on together. On a CPU the maps between layers then stay in the cache, and their
 # memory is not taken anew from the system each time; a GPU is busy with that many.
-_CPU_PIXELS = 50 * 64**2
+_CPU_PIXELS = 32 * 64**2
 _GPU_PIXELS = 512 * 64**2
 
 # A value may leave its range by rounding: conversion, resizing, bfloat16.

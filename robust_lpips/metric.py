@@ -157,7 +157,7 @@ class RobustLPIPS(nn.Module):
             self._check_values(images, normalize)
         size = images[0].shape[-2:] if spatial else None
         layers = [
-            self._layers(*(self._extract(image, normalize) for image in pair), size=size)
+            self._layers(*self._extract_pair(pair, normalize), size=size)
             for pair in self._pieces(images)
         ]
         layers = torch.cat(layers)
@@ -241,20 +241,30 @@ class RobustLPIPS(nn.Module):
 
     def _pieces(self, images: list[Tensor]) -> Iterable[Sequence[Tensor]]:
         """Both images in batches that are best computed on together."""
-        on_cpu = images[0].device.type == "cpu"
-        # With gradients all maps are kept anyway; a traced graph has no loop over batches.
-        if not on_cpu or torch.is_grad_enabled() or not inputs.value_checks_possible():
+        if not _in_parts(images):
             return [images]
-        number = inputs.at_a_time(images[0])
-        return zip(*(image.split(number) for image in images), strict=True)
+        # The constant is of maps with half the sides of the image.
+        number = max(1, inputs.at_a_time(images[0]) * self.config.first_stride // 2)
+        pieces = -(-len(images[0]) // number)
+        return zip(*(image.chunk(pieces) for image in images), strict=True)
+
+    def _extract_pair(
+        self, pair: Sequence[Tensor], normalize: bool
+    ) -> Iterable[tuple[Tensor, ...]]:
+        first, second = pair
+        if _in_parts(pair) and len(first) == 1 and first.dtype == second.dtype:
+            # Torch has another way for convolutions of one image, which takes half as long again.
+            features = self._extract(torch.cat([first, second]), normalize)
+            return zip(*(tap.chunk(2) for tap in features), strict=True)
+        return [self._extract(image, normalize) for image in pair]
 
     def _extract(self, images: Tensor, normalize: bool) -> tuple[Tensor, ...]:
-        dtype = self.shift.dtype
+        scale, offset = 1.0 / self.scale, -self.shift / self.scale
         if images.dtype == torch.uint8:
-            images = images.to(dtype) / 127.5 - 1.0
+            scale, offset = scale / 127.5, offset - scale
         elif normalize:
-            images = 2.0 * images.to(dtype) - 1.0
-        features = self._network()((images.to(dtype) - self.shift) / self.scale)
+            scale, offset = 2.0 * scale, offset - scale
+        features = self._network()(torch.addcmul(offset, images.to(scale.dtype), scale))
         # Under autocast the norm would be in half precision; features are raised from it.
         with torch.autocast(self.shift.device.type, enabled=False):
             return tuple(map(unit_norm, features))
@@ -293,6 +303,13 @@ class RobustLPIPS(nn.Module):
                 else:
                     layers.append(F.interpolate(value, size, mode="bilinear", align_corners=False))
         return torch.cat(layers, dim=1)
+
+
+def _in_parts(images: Sequence[Tensor]) -> bool:
+    """Whether images may be computed on in other batches than they came in, and that pays."""
+    # With gradients all maps are kept anyway; a traced graph has no loop over batches.
+    eager = inputs.value_checks_possible() and not torch.is_grad_enabled()
+    return eager and images[0].device.type == "cpu"
 
 
 def weigh(difference: Tensor, weight: Tensor | None) -> Tensor:

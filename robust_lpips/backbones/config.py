@@ -90,6 +90,11 @@ class BackboneConfig:
         own_stride = DEFAULT_CONV1_STRIDE[self.arch]
         return self.anti_alias != "none" and self.stride1 < own_stride
 
+    @property
+    def first_stride(self) -> int:
+        """Pixels of the image between neighbours of the map that conv-1 and its blur make."""
+        return self.stride1 * (2 if self.blurs_conv1 else 1)
+
     def _check_combination(self) -> None:
         if self.anti_alias == "none" and self.skip != "blurpool":
             defaults = {field.name: field.default for field in fields(self)}

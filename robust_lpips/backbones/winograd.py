@@ -77,7 +77,8 @@ class WinogradConv2d(nn.Module):
         ):
             return self.conv(x)
         batches = x.split(max(1, _CHUNK // tiles))
-        return torch.cat([self._convolve(batch, height, width, tile) for batch in batches])
+        parts = [self._convolve(batch, height, width, tile) for batch in batches]
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
 
     def _convolve(self, x: Tensor, height: int, width: int, tile: int) -> Tensor:
         rows, columns, patch = -(-height // tile), -(-width // tile), _patch(tile)
@@ -93,7 +94,8 @@ class WinogradConv2d(nn.Module):
         products = torch.bmm((to_points @ patches).transpose(0, 1), kernels)
         out = (from_points @ products.flatten(1)).view(tile, tile, len(x), rows, columns, -1)
         out = out.permute(2, 3, 0, 4, 1, 5).reshape(len(x), rows * tile, columns * tile, -1)
-        out = out[:, :height, :width]
+        # Contiguous: of a single tile it would be a view in another order.
+        out = out.contiguous()[:, :height, :width]
         if self.conv.bias is not None:
             out = out + self.conv.bias
         return out.permute(0, 3, 1, 2)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import groupby
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -29,8 +29,14 @@ _IMAGES = {TRIPLETS: ("ref", "p0", "p1"), PAIRS: ("p0", "p1"), SCORED: ("p0", "p
 # Of the one or two images that are compared with a first, in a batch: (V, D, N) distances.
 Distances = Callable[[list[Tensor]], Tensor]
 
-# A batch's kind, its names and what people said, and by view its one or two arrays of distances.
-Measured = tuple[Columns, dict[str, list[Any]], dict[str, list[np.ndarray]]]
+
+class Measured(NamedTuple):
+    """What a batch of n items gave."""
+
+    kind: Columns
+    fields: dict[str, list[Any]]  # names, and what people said
+    views: list[str]
+    distances: np.ndarray  # (V, D, n)
 
 
 @runtime_checkable
@@ -149,9 +155,8 @@ def measure(
         computing_in(precision, device),
     ):
         distances = _distances_of(metric, views, device, compile)
-        return _table(
-            _reported(_measure_batches(distances, loader, views, device), loader, progress)
-        )
+        measured = _measure_batches(distances, loader, views, device)
+        return _table(_reported(measured, loader, progress), len(dataset))
 
 
 def _reported(
@@ -165,9 +170,9 @@ def _reported(
             measured, desc="measure", unit="batch", total=len(loader), disable=not progress
         )
         return
-    for kind, batch, distances in measured:
-        yield kind, batch, distances
-        progress(len(batch["sample"]))
+    for batch in measured:
+        yield batch
+        progress(len(batch.fields["sample"]))
 
 
 def _measure_batches(
@@ -188,13 +193,14 @@ def _measure_batches(
         # The one moment at which a GPU is waited for.
         values = torch.cat(found, dim=-1).double().cpu().numpy()
         shown = [FULL, *map(view_name, views.shifts)] if kind == TRIPLETS else [FULL]
-        yield kind, batch, dict(zip(shown, map(list, _checked(values, shown, names)), strict=True))
+        yield Measured(kind, batch, shown, _checked(values, shown, names))
 
 
 def _parts(stacks: Iterable[Sequence[Tensor]]) -> Iterator[Sequence[Tensor]]:
     """Stacks of images, as many at a time as are best computed on together."""
     for stack in stacks:
-        yield from zip(*(images.split(at_a_time(images)) for images in stack), strict=True)
+        parts = -(-len(stack[0]) // at_a_time(stack[0]))
+        yield from zip(*(images.chunk(parts) for images in stack), strict=True)
 
 
 def _distances_of(
@@ -281,26 +287,25 @@ def _part(features: Tensor, part: int, parts: int) -> Tensor:
     return features.chunk(parts)[part]
 
 
-def _table(measured: Iterable[Measured]) -> pd.DataFrame:
-    """The tidy table, view after view, from what each batch gave."""
+def _table(measured: Iterable[Measured], count: int) -> pd.DataFrame:
+    """The tidy table, view after view, from what each batch gave of ``count`` items."""
     fields: dict[str, list[Any]] = {}
-    distances: dict[str, list[list[np.ndarray]]] = {}
-    for kind, batch, found in measured:
-        columns = kind
-        for name, values in batch.items():
+    distances = np.empty((0, 0, count))
+    begin = 0
+    for batch in measured:
+        if not begin:
+            # At once: small arrays kept from every batch would hold on to the memory between them.
+            distances = np.empty((*batch.distances.shape[:2], count))
+        end = begin + batch.distances.shape[-1]
+        distances[..., begin:end] = batch.distances
+        begin = end
+        for name, values in batch.fields.items():
             fields.setdefault(name, []).extend(values)
-        for view, arrays in found.items():
-            distances.setdefault(view, []).append(arrays)
     tables = []
-    for view, arrays in distances.items():
-        table = dict(zip(columns.distances, _joined(arrays), strict=True)) | fields | {"view": view}
-        tables.append(pd.DataFrame(table)[list(columns.all)])
+    for view, values in zip(batch.views, distances, strict=True):
+        table = dict(zip(batch.kind.distances, values, strict=True)) | fields | {"view": view}
+        tables.append(pd.DataFrame(table)[list(batch.kind.all)])
     return pd.concat(tables, ignore_index=True)
-
-
-def _joined(arrays: list[list[np.ndarray]]) -> list[np.ndarray]:
-    """The one or two arrays of distances of several parts, each as one."""
-    return [np.concatenate(parts) for parts in zip(*arrays, strict=True)]
 
 
 def _of_shape(distance: Any, images: Tensor) -> Tensor:

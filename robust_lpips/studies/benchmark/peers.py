@@ -1,0 +1,140 @@
+"""The released packages that compute the same distances, built without a download."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Metric = Callable[[Tensor, Tensor], Tensor]
+# By the names of distributions.
+Builders = Mapping[str, Callable[[], nn.Module]]
+
+# What the authors' checkpoint of each network is called.
+STLPIPS_NETS = {"alexnet-shift-tolerant": "alex", "vgg16-shift-tolerant": "vgg"}
+
+NEEDS_DOWNLOAD = {
+    "pyiqa, LPIPS": "it always loads torchvision's ImageNet trunk, which is a download",
+}
+
+
+class Distance(nn.Module):
+    """A released network as a metric of two (N, 3, H, W) batches in [-1, 1]: (N,) distances."""
+
+    def __init__(self, net: nn.Module, **options: Any) -> None:
+        super().__init__()
+        self.net = net
+        self.options = options
+
+    def forward(self, img0: Tensor, img1: Tensor) -> Tensor:
+        return self.net(img0, img1, **self.options).flatten()
+
+
+class _TorchMetrics(nn.Module):
+    """What ``LearnedPerceptualImagePatchSimilarity`` does with a batch, before it adds it up."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, img0: Tensor, img1: Tensor) -> Tensor:
+        from torchmetrics.functional.image.lpips import _lpips_update
+
+        return _lpips_update(img0, img1, net=self.net, normalize=False)
+
+
+def shift_tolerant_peers(name: str) -> Builders:
+    """Those that compute the released shift-tolerant network ``name``, with its weights."""
+    net = STLPIPS_NETS[name]
+    return {
+        "stlpips-pytorch": lambda: Distance(stlpips(net, variant="shift_tolerant")),
+        "pyiqa": lambda: _pyiqa_stlpips(net),
+    }
+
+
+def plain_peers(state: Mapping[str, Tensor]) -> Builders:
+    """Those that compute plain AlexNet's LPIPS, with the weights ``state`` of :func:`lpips`."""
+    return {
+        "lpips": lambda: Distance(_loaded(lpips(), state)),
+        "torchmetrics": lambda: _TorchMetrics(_loaded(_torchmetrics_lpips(), state)),
+    }
+
+
+def build(builders: Builders, device: str) -> tuple[dict[str, nn.Module], dict[str, str]]:
+    """Those that can be built, by name and version; and why the others cannot, by name."""
+    built, left_out = {}, {}
+    for package, builder in builders.items():
+        try:
+            metric = builder()
+        except ImportError as error:
+            left_out[package] = str(error)
+            continue
+        built[f"{package} {version(package)}"] = metric.to(device).eval()
+    return built, left_out
+
+
+def stlpips(net: str, **options: Any) -> nn.Module:
+    """``stlpips_pytorch.stlpips.LPIPS``.
+
+    Raises:
+        ModuleNotFoundError: it cannot be imported; the message says what is missing.
+    """
+    try:
+        from stlpips_pytorch.stlpips import LPIPS
+    except ModuleNotFoundError as error:
+        # It does not declare all that it imports.
+        raise ModuleNotFoundError(
+            f"stlpips_pytorch needs the package {error.name}: "
+            'pip install "robust-lpips[test]" brings it'
+        ) from error
+    return LPIPS(net=net, verbose=False, **options)
+
+
+def lpips() -> nn.Module:
+    """``lpips.LPIPS`` of AlexNet: its own linear layers on a random trunk, always the same."""
+    from lpips import LPIPS
+
+    with torch.random.fork_rng(devices=[]), _quiet():
+        torch.default_generator.manual_seed(0)
+        return LPIPS(net="alex", pnet_rand=True, verbose=False)
+
+
+def _torchmetrics_lpips() -> nn.Module:
+    from torchmetrics.functional.image.lpips import _NoTrainLpips
+
+    with _quiet():
+        return _NoTrainLpips(net="alex", pnet_rand=True)
+
+
+def _pyiqa_stlpips(net: str) -> nn.Module:
+    from pyiqa.archs.stlpips_arch import STLPIPS
+
+    package = importlib.util.find_spec("stlpips_pytorch")
+    if package is None:
+        raise ModuleNotFoundError("its weights are those that stlpips-pytorch ships")
+    folder = Path(package.submodule_search_locations[0], "weights", "vST0.0")
+    weights = folder / f"{net}_shift_tolerant.pth"
+    with _quiet():
+        return Distance(STLPIPS(net=net, pretrained_model_path=str(weights)), normalize=False)
+
+
+def _loaded(net: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
+    """``net`` with all its weights from ``state``, which may hold constants besides."""
+    net.load_state_dict({name: state[name] for name in net.state_dict()})
+    return net
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what packages print, and their warnings: they call an old torchvision."""
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore", UserWarning)
+        yield

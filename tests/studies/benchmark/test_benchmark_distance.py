@@ -1,0 +1,116 @@
+"""Suite distance: the released packages compute what ours does, and who is left out is said."""
+
+import builtins
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+from robust_lpips.studies.benchmark import Settings, distance, peers
+from robust_lpips.studies.benchmark.distance import modes, relative_difference
+from robust_lpips.studies.benchmark.rates import Peaks
+
+
+@pytest.fixture
+def missing(monkeypatch):
+    """``hide(name)``: as if the package were not installed."""
+
+    def hide(name):
+        def importing(wanted, *arguments, real=builtins.__import__, **options):
+            if wanted.partition(".")[0] == name:
+                raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+            return real(wanted, *arguments, **options)
+
+        monkeypatch.setattr(builtins, "__import__", importing)
+
+    return hide
+
+
+@pytest.fixture
+def quick(monkeypatch, quick_build):
+    """No compiler, no peaks, one small case a network, no time spent on classifiers."""
+    monkeypatch.setattr(distance, "compiler_problem", lambda device: "no C++ compiler")
+    monkeypatch.setattr(distance, "peaks", lambda device: Peaks(8, 1e12, 3, 1e12))
+    cases = {name: ((64, 2),) for name in distance.CASES if "vgg" not in name}
+    monkeypatch.setattr(distance, "CASES", cases)
+    with quick_build():
+        yield partial(distance.measure, Settings(steps=1, rounds=2))
+
+
+def test_all_compute_the_same(quick):
+    pytest.importorskip("lpips")
+    result = quick()
+    table = result.table
+    assert {"stlpips-pytorch", "lpips"} <= {peer.split()[0] for peer in table["peer"]}
+    plain = table[table["mode"] == "float32"].set_index("peer")["difference"]
+    # torchmetrics adds another small number before it divides.
+    exact = [peer for peer in plain.index if not peer.startswith("torchmetrics")]
+    assert plain[exact].max() < 1e-5
+    assert plain.max() < 1e-3
+    halves = table[table["mode"] == "bfloat16"]
+    assert halves["difference"].between(1e-6, 0.1).all()
+    assert (table["ratio_low"] <= table["ratio"]).all()
+    assert (table["ratio"] <= table["ratio_high"]).all()
+
+
+def test_page_of_a_case(quick):
+    shown = quick().shown
+    assert shown["case"].tolist()[0] == "alexnet-shift-tolerant, 64 px, batch 2"
+    assert [*shown][4:6] == ["ratio", "bfloat16"]
+    assert shown["ratio"].str.fullmatch(r"\d+\.\d\d \[\d+\.\d\d, \d+\.\d\d\]").all()
+
+
+def test_who_is_left_out_and_why(quick, missing):
+    missing("lpips")
+    missing("pyiqa")
+    result = quick()
+    assert result.left_out["torch.compile"] == "no C++ compiler"
+    assert result.left_out["alexnet, random trunk"] == "No module named 'lpips'"
+    assert "No module named 'pyiqa'" in result.left_out["pyiqa, alexnet-shift-tolerant"]
+    assert "download" in result.left_out["pyiqa, LPIPS"]
+    assert {peer.split()[0] for peer in result.table["peer"]} == {"stlpips-pytorch"}
+
+
+def test_stlpips_does_not_declare_all_it_imports(missing):
+    missing("stlpips_pytorch")
+    built, left_out = peers.build({"stlpips-pytorch": partial(peers.stlpips, "alex")}, "cpu")
+    assert not built
+    assert 'pip install "robust-lpips[test]"' in left_out["stlpips-pytorch"]
+
+
+def test_trunk_of_the_plain_network_is_always_the_same(quick_build):
+    pytest.importorskip("lpips")
+    state = torch.random.get_rng_state()
+    first, second = peers.lpips().state_dict(), peers.lpips().state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_modes_leave_the_metric_alone(metric):
+    names = list(modes(metric, "cpu", compiled=True))
+    assert names == ["float32", "compiled", "bfloat16", "bfloat16 compiled"]
+    assert list(modes(metric, "cpu", compiled=False)) == ["float32", "bfloat16"]
+    assert modes(metric, "cpu", compiled=False)["float32"] is metric
+
+
+def test_no_compiler(monkeypatch):
+    def broken(images):
+        raise RuntimeError("No working C++ compiler found\nin torch")
+
+    monkeypatch.setattr(torch, "compile", lambda function: broken)
+    assert distance.compiler_problem("cpu") == "No working C++ compiler found"
+
+
+def test_relative_difference():
+    ours, released = torch.tensor([1.0, 2.2]), torch.tensor([1.01, 2.0])
+    assert relative_difference(ours, released) == pytest.approx(0.1)
+
+
+def test_released_networks_get_what_they_expect():
+    class Net(nn.Module):
+        def forward(self, a, b, *, normalize=True):
+            return (a - b).mean((1, 2, 3), keepdim=True) + normalize
+
+    found = peers.Distance(Net(), normalize=False)(torch.ones(2, 3, 4, 4), torch.zeros(2, 3, 4, 4))
+    assert found.tolist() == [1.0, 1.0]

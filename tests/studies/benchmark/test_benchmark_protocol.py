@@ -1,0 +1,111 @@
+"""Suite protocol: the released procedure and ours agree on every verdict."""
+
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from robust_lpips.backbones import BackboneConfig
+from robust_lpips.data import TwoAFCDataset, sample_dataset
+from robust_lpips.evaluation import measure
+from robust_lpips.studies.benchmark import Settings, protocol
+from robust_lpips.studies.benchmark.protocol import (
+    ReleasedPass,
+    differing_verdicts,
+    released_distances,
+    triplet_operations,
+)
+from robust_lpips.studies.benchmark.rates import Peaks, network_operations
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small():
+    """Images of 64 pixels on disk are resized to 48."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(protocol, "DISK_SIZE", 64)
+        patch.setattr(protocol, "IMAGE_SIZE", 48)
+        yield
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return TwoAFCDataset(sample_dataset(n=12).roots, image_size=48)
+
+
+@pytest.fixture(scope="module")
+def tables(dataset, released, stlpips_peer):
+    """The distances of ours and of the released procedure."""
+
+    def net(a, b):
+        return stlpips_peer(protocol.NET)(a, b).flatten()
+
+    ours = measure(released(protocol.NET), dataset, protocol.MAX_SHIFT, progress=False)
+    return ours, released_distances(net, dataset.samples, "cpu")
+
+
+def test_distances_are_those_of_ours(tables):
+    ours, theirs = tables
+    pd.testing.assert_frame_equal(ours, theirs, rtol=1e-3, atol=1e-6)
+    assert differing_verdicts(ours, theirs) == 0
+
+
+def test_differing_verdicts_are_counted(tables):
+    _, theirs = tables
+    changed = theirs.copy()
+    changed.loc[[0, 20], ["d0", "d1"]] = changed.loc[[0, 20], ["d1", "d0"]].to_numpy()
+    assert differing_verdicts(changed.sample(frac=1, random_state=0), theirs) == 2
+
+
+def test_tables_of_other_samples(tables):
+    _, theirs = tables
+    with pytest.raises(ValueError, match="same samples and views; got 60 and 59 rows"):
+        differing_verdicts(theirs, theirs.iloc[1:])
+
+
+def test_a_pass_reads_pixels_as_ours_does(dataset):
+    whole = ReleasedPass(dataset.samples, None)[3]
+    moved = ReleasedPass(dataset.samples, 2)[3]
+    expected = dataset[3]
+    for part in protocol.PARTS:
+        torch.testing.assert_close(whole[part], expected[part] / 127.5 - 1.0)
+    assert torch.equal(moved["ref"], whole["ref"][..., :45])
+    assert torch.equal(moved["p0"], whole["p0"][..., 2:47])
+    assert whole["judge"] == expected["judge"]
+
+
+def test_operations_are_those_of_the_patches(metric):
+    whole, window = (network_operations(metric.config, 48, width) for width in (48, 45))
+    assert triplet_operations(metric.config) == 3 * whole + 9 * window
+
+
+class L2(nn.Module):
+    """Stands in for both networks."""
+
+    config = BackboneConfig()
+
+    def forward(self, a, b):
+        return (a - b).square().mean((1, 2, 3))
+
+
+def test_table(monkeypatch):
+    """Ours is slower the first time; both find the same."""
+    seconds = iter([4.0, 1.0, 8.0] * 2)
+    timed = lambda work, device: work() or next(seconds)  # noqa: E731
+    monkeypatch.setattr(protocol, "seconds_of", timed)
+    monkeypatch.setattr(protocol, "RobustLPIPS", lambda name: L2())
+    monkeypatch.setattr(protocol, "build", lambda builders, device: ({"peer 1.0": L2()}, {}))
+    monkeypatch.setattr(protocol, "peaks", lambda device: Peaks(8, 1e12, 3, 1e12))
+    result = protocol.measure(Settings(triplets=12, rounds=2))
+    cold, warm = result.table.to_dict("records")
+    assert (cold["mode"], cold["ratio"], cold["seconds"]) == ("cold", 2.0, 4.0)
+    assert (warm["mode"], warm["ratio"], warm["ours"]) == ("warm", 8.0, 12.0)
+    assert cold["ours_two_afc"] == cold["released_two_afc"]
+    assert cold["ours_rrf_3"] == cold["released_rrf_3"]
+    assert result.shown["verdicts that differ"].tolist() == [0, 0]
+    assert "agreement with the released VGG-16 metric, not with people" in result.text
+
+
+def test_the_released_package_is_needed(monkeypatch):
+    monkeypatch.setattr(protocol, "build", lambda builders, device: ({}, {protocol.PEER: "why"}))
+    with pytest.raises(ImportError, match="suite protocol needs stlpips-pytorch: why"):
+        protocol.measure(Settings(triplets=12))

@@ -2,6 +2,7 @@
 
 python experiments/benchmark.py --suite distance
 python experiments/benchmark.py --suite protocol --triplets 500
+python experiments/benchmark.py --suite precision
 python experiments/benchmark.py --suite training
 python experiments/benchmark.py --suite memory --triplets 20000    # and a tenth of them
 python experiments/benchmark.py --suite import
@@ -32,7 +33,7 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=positive_int, help="turns of each side; not of memory")
     parser.add_argument(
-        "--triplets", type=positive_int, help="how many, of protocol and memory (500; 20000)"
+        "--triplets", type=positive_int, help="how many, of protocol, precision and memory"
     )
     parser.add_argument("--output", type=Path, help="folder of the results (runs/benchmark-SUITE)")
     arguments = parser.parse_args()

@@ -233,7 +233,8 @@ class _Compiled:
         self._compiled = compiled
 
     def __call__(self, images: list[Tensor]) -> Tensor:
-        return next(self._next, self._compiled)(images)
+        # A copy: where it is a CUDA graph, the next call writes to the same memory.
+        return next(self._next, self._compiled)(images).clone()
 
 
 def _distances(

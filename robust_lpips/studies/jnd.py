@@ -26,6 +26,7 @@ from robust_lpips.studies import records
 from robust_lpips.studies.folder import claim
 from robust_lpips.studies.measured import Measured, measure_all
 from robust_lpips.studies.published import published, published_of
+from robust_lpips.studies.triplets import decoded_once
 from robust_lpips.tables import to_markdown, with_interval, write_csv, write_text
 
 DEFAULT_METRICS = (
@@ -117,7 +118,7 @@ class Settings:
     def dataset(self) -> Dataset:
         """The pairs."""
         if self.data == "bapps":
-            return JNDDataset(self.data_root, image_size=self.image_size)
+            return decoded_once(JNDDataset(self.data_root, image_size=self.image_size))
         if self.data == "user-study":
             return UserStudyPairs(self.user_study, self.responses)
         return ShiftedPhotographs(published_shares(), self.image_size, self.crops, self.seed)

@@ -31,6 +31,7 @@ from robust_lpips.evaluation import (
 from robust_lpips.plots import plot_shift_curves
 from robust_lpips.studies.folder import claim
 from robust_lpips.studies.measured import file_stem
+from robust_lpips.studies.triplets import decoded_once
 from robust_lpips.tables import to_markdown, with_interval, write_csv, write_text
 
 DEFAULT_METRICS = (
@@ -71,11 +72,13 @@ class Settings:
                 f"got {self.max_shift}"
             )
 
-    def dataset(self) -> TwoAFCDataset:
+    def dataset(self) -> Dataset:
         """The triplets; the sample set is built where it is not there yet."""
         if self.data_root is None:
-            return sample_dataset(None, self.split, self.n, self.image_size, self.seed)
-        return TwoAFCDataset(self.data_root, self.split, image_size=self.image_size)
+            dataset = sample_dataset(None, self.split, self.n, self.image_size, self.seed)
+        else:
+            dataset = TwoAFCDataset(self.data_root, self.split, image_size=self.image_size)
+        return decoded_once(dataset)
 
     @property
     def dataset_name(self) -> str:
@@ -91,7 +94,7 @@ class Settings:
 class _SameImages(Dataset):
     """The references of a dataset as their own p0 and p1, so that only the shift is left."""
 
-    def __init__(self, dataset: TwoAFCDataset) -> None:
+    def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
 
     def __len__(self) -> int:

@@ -20,8 +20,7 @@ _SAMPLES_A_DECODER = 1000
 def triplets(data_root: str | Path | None, split: str, n: int | None, image_size: int) -> Dataset:
     """Triplets to train on or to measure on; the sample set is built where it is not there yet.
 
-    They are decoded once for all runs (:func:`robust_lpips.data.packed`), and anew from their
-    files each time, with a warning, where the cache cannot take them.
+    They are decoded once for all runs, see :func:`decoded_once`.
 
     Args:
         data_root: folder of BAPPS; None: the sample set of seed 0.
@@ -34,7 +33,14 @@ def triplets(data_root: str | Path | None, split: str, n: int | None, image_size
         ValueError: ``n`` below 1, or None for the sample set, which has no end.
         FileNotFoundError: no BAPPS there.
     """
-    dataset = _on_disk(data_root, split, n, image_size)
+    return decoded_once(_on_disk(data_root, split, n, image_size))
+
+
+def decoded_once(dataset: Dataset) -> Dataset:
+    """``dataset`` packed in the cache (:func:`robust_lpips.data.packed`).
+
+    Where the cache cannot take it, the dataset itself, with a warning.
+    """
     # Processes of a run with several jobs may not start others.
     daemon = multiprocessing.current_process().daemon
     decoders = 0 if daemon else min(available_cores(), len(dataset) // _SAMPLES_A_DECODER)
@@ -42,7 +48,7 @@ def triplets(data_root: str | Path | None, split: str, n: int | None, image_size
         return packed(dataset, num_workers=decoders)
     except OSError as error:
         warnings.warn(
-            f"{error}; images are decoded anew each time they are read", UserWarning, stacklevel=2
+            f"{error}; images are decoded anew each time they are read", UserWarning, stacklevel=3
         )
         return dataset
 

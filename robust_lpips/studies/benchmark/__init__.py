@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from robust_lpips.evaluation.precision import computing_in
-from robust_lpips.studies.benchmark import distance, imports, memory, protocol, training
+from robust_lpips.studies.benchmark import distance, imports, memory, precision, protocol, training
 from robust_lpips.studies.benchmark.report import page
 from robust_lpips.studies.benchmark.suite import Result, Settings, Suite
 from robust_lpips.tables import write_csv, write_text
@@ -16,6 +16,7 @@ from robust_lpips.tables import write_csv, write_text
 SUITES: dict[str, Suite] = {
     "distance": Suite(distance.measure, Settings(steps=3)),
     "protocol": Suite(protocol.measure, Settings(triplets=500, rounds=3)),
+    "precision": Suite(precision.measure, Settings(triplets=300)),
     "training": Suite(training.measure, Settings(steps=10)),
     "memory": Suite(memory.measure, Settings(triplets=20_000)),
     "import": Suite(imports.measure, Settings(rounds=7)),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import itertools
+import operator
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +19,7 @@ from robust_lpips.backbones.winograd import WinogradConv2d
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 # How many values of each tensor are compared to notice what was written through ``.data``.
-_PROBES = 16
+_PROBES = 64
 
 Children = dict[str, nn.Module | None]
 
@@ -38,60 +40,81 @@ def merge(backbone: nn.Module) -> nn.Module:
 
 
 class Fused:
-    """The merged form of a backbone, made anew whenever the backbone has changed.
+    """The merged form of a backbone, made anew when the backbone has changed.
+
+    Changes are other layers, other tensors, and what autograd counts as writing to them. Of writing
+    that it does not see, such as through ``.data``, it is noticed on CPUs where one of some values
+    of each tensor differs, and elsewhere not; settings of layers are not watched.
 
     Args:
         backbone: as :func:`merge` takes it.
 
     Attributes:
         backbone: as given.
-        fixed: whether compilers and tracers, which cannot look for changes, get what was merged
-            last; else they get the backbone.
+        fixed: whether graphs, which cannot look for changes, get what was merged last; else they
+            get the backbone.
     """
 
     def __init__(self, backbone: nn.Module, *, fixed: bool = False) -> None:
         self.backbone = backbone
         self.fixed = fixed
         self._merged: nn.Module | None = None
-        self._modules: list[nn.Module] = []
-        self._tensors: list[Tensor] = []
-        self._versions: list[int | None] = []
-        self._probe = torch.empty(0)
+        self._state: _State | None = None
 
     def __reduce__(self) -> tuple[Callable[..., Fused], tuple[nn.Module]]:
         # Copies and files have no use for weights that can be merged again.
         return Fused, (self.backbone,)
 
-    def network(self, *, traced: bool) -> nn.Module:
+    def network(self, *, graph: bool = False) -> nn.Module:
         """The merged backbone, or the backbone itself where merging would change what it does.
 
         That is in training mode, where weights need gradients, and where hooks watch a layer.
 
         Args:
-            traced: a compiler or the like is looking, so that changes cannot be looked for.
+            graph: this call becomes part of a graph that serves later calls, too.
         """
-        if traced:
-            return self._merged if self.fixed and self._merged is not None else self.backbone
         modules = list(self.backbone.modules())
         tensors = [tensor for module in modules for tensor in _tensors(module)]
         if not _fusible(modules, tensors):
+            if not graph:
+                # What comes next may be an optimizer that writes where autograd does not count.
+                self._merged = self._state = None
             return self.backbone
-        if not self._is_fresh(modules, tensors):
-            self._merged = merge(self.backbone)
-            self._modules, self._versions = modules, list(map(_version, tensors))
-            # Detached ones keep the memory, so that its address stands for it.
-            self._tensors = [tensor.detach() for tensor in tensors]
-            self._probe = _probe(tensors)
+        if graph:
+            return self._merged if self.fixed and self._merged is not None else self.backbone
+        try:
+            state = _State.of(modules, tensors)
+        except RuntimeError:  # tensors without memory of their own, as under torch.func.vmap
+            return self.backbone
+        if self._state is None or not state.equals(self._state):
+            self._merged, self._state = merge(self.backbone), state
         return self._merged
 
-    def _is_fresh(self, modules: list[nn.Module], tensors: list[Tensor]) -> bool:
+
+class _State(NamedTuple):
+    """What tells a backbone from itself before a change."""
+
+    modules: list[nn.Module]
+    tensors: list[Tensor]  # detached, which keeps the memory, so that its address stands for it
+    addresses: list[tuple[int, torch.dtype]]
+    versions: list[int | None]
+    probe: Tensor
+
+    @classmethod
+    def of(cls, modules: list[nn.Module], tensors: list[Tensor]) -> _State:
+        """The present state; RuntimeError for tensors that have no memory of their own."""
+        detached = [tensor.detach() for tensor in tensors]
+        addresses = [(tensor.data_ptr(), tensor.dtype) for tensor in detached]
+        return cls(modules, detached, addresses, list(map(_version, tensors)), _probe(detached))
+
+    def equals(self, other: _State) -> bool:
+        """Whether nothing has changed."""
         return (
-            len(modules) == len(self._modules)
-            and len(tensors) == len(self._tensors)
-            and all(map(lambda a, b: a is b, modules, self._modules))
-            and all(map(_same_memory, tensors, self._tensors))
-            and list(map(_version, tensors)) == self._versions
-            and torch.equal(_probe(tensors), self._probe)
+            len(self.modules) == len(other.modules)
+            and all(map(operator.is_, self.modules, other.modules))
+            and self.addresses == other.addresses
+            and self.versions == other.versions
+            and torch.equal(self.probe, other.probe)
         )
 
 
@@ -114,7 +137,8 @@ class BlurredConv2d(nn.Module):
     def __init__(self, conv: nn.Conv2d, blur: BlurPool) -> None:
         super().__init__()
         self.conv, self.blur = conv, blur
-        weight, row = conv.weight.detach().double(), binomial_row(blur.size)
+        # On the CPU and in float64, whatever the weights are on and in.
+        weight, row = conv.weight.detach().cpu().double(), binomial_row(blur.size)
         step = conv.stride[0]
         composed = _composed(_composed(weight, row[None], step)[0].mT, row[None], step)[0].mT
         self.weight = _like(composed, conv.weight)
@@ -232,10 +256,10 @@ def _composed(weight: Tensor, filters: Tensor, step: int) -> Tensor:
 
 
 def _like(values: Tensor, weight: Tensor) -> Tensor:
-    """Kernels (C', C, k, l) in the precision and the order in memory of ``weight``."""
+    """Kernels (C', C, k, l) as ``weight`` is: device, precision, order in memory."""
     last = weight.is_contiguous(memory_format=torch.channels_last)
     memory_format = torch.channels_last if last else torch.contiguous_format
-    return values.to(weight.dtype).contiguous(memory_format=memory_format)
+    return values.to(weight).contiguous(memory_format=memory_format)
 
 
 def _rewritten(module: nn.Module, change: Callable[[nn.Module, Children], Children]) -> nn.Module:
@@ -278,16 +302,27 @@ def _merged_pair(first: nn.Module | None, second: nn.Module | None) -> nn.Module
     if isinstance(first, nn.Sequential):
         last = _merged_pair(first[-1], second)
         return None if last is None else nn.Sequential(*first[:-1], last)
-    if type(first) is not nn.Conv2d or first.groups != 1 or first.padding_mode != "zeros":
+    if type(first) is not nn.Conv2d:
         return None
-    if type(second) is nn.BatchNorm2d:
+    if type(second) is nn.BatchNorm2d and second.running_mean is not None:
         return fuse_conv_bn_eval(first, second).requires_grad_(False)
-    if type(second) is not BlurPool:
+    if type(second) is not BlurPool or not _is_plain(first):
         return None
     if first.kernel_size == first.stride == (1, 1) and first.padding == (0, 0):
         # The filter sums to one and acts on channels alone, the convolution on positions alone.
         return nn.Sequential(_on_channels(second, first.in_channels), first)
     return BlurredConv2d(first, second) if BlurredConv2d.saves(first, second) else None
+
+
+def _is_plain(conv: nn.Conv2d) -> bool:
+    """Whether it is one of square kernels on a square grid, ungrouped and padded with zeros."""
+    sides = (conv.kernel_size, conv.stride, conv.padding)
+    return (
+        conv.groups == 1
+        and conv.dilation == (1, 1)
+        and conv.padding_mode == "zeros"
+        and all(isinstance(side, tuple) and side[0] == side[1] for side in sides)
+    )
 
 
 def _on_channels(blur: BlurPool, channels: int) -> BlurPool:
@@ -314,15 +349,13 @@ def _tensors(module: nn.Module) -> Iterator[Tensor]:
 def _fusible(modules: list[nn.Module], tensors: list[Tensor]) -> bool:
     if any(module.training or _watched(module) for module in modules):
         return False
+    if any(tensor.is_meta for tensor in tensors):
+        return False
     return not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors))
 
 
 def _watched(module: nn.Module) -> bool:
     return any(getattr(module, hooks) for hooks in _HOOKS)
-
-
-def _same_memory(tensor: Tensor, other: Tensor) -> bool:
-    return tensor.data_ptr() == other.data_ptr() and tensor.dtype == other.dtype
 
 
 def _version(tensor: Tensor) -> int | None:
@@ -333,7 +366,8 @@ def _version(tensor: Tensor) -> int | None:
 def _probe(tensors: list[Tensor]) -> Tensor:
     """A few values of each tensor on a CPU; on other devices looking would make them wait."""
     values = [
-        tensor.detach().as_strided((_PROBES,), (tensor.numel() // _PROBES,)).double()
+        # As they lie in memory, at a step that meets all filters, channels and taps.
+        tensor.as_strided((_PROBES,), ((tensor.numel() - 1) // (_PROBES - 1),)).double()
         for tensor in tensors
         if tensor.device.type == "cpu" and tensor.numel() >= _PROBES
     ]

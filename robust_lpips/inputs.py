@@ -59,9 +59,9 @@ def check_device(name: str, image: Tensor, device: torch.device) -> None:
         )
 
 
-def at_a_time(images: Tensor) -> int:
+def at_a_time(images: Tensor, device: torch.device) -> int:
     """How many images of the size of these (N, C, H, W) are best computed on together."""
-    pixels = _CPU_PIXELS if images.device.type == "cpu" else _GPU_PIXELS
+    pixels = _CPU_PIXELS if device.type == "cpu" else _GPU_PIXELS
     return max(1, pixels // (images.shape[-2] * images.shape[-1]))
 
 

@@ -197,16 +197,18 @@ class RobustLPIPS(nn.Module):
         return self._layers(features0, features1, size=None)
 
     def fuse(self) -> RobustLPIPS:
-        """Merge layers now, and for compilers and tracers too, which otherwise see the plain ones.
+        """Merge layers now, for :func:`torch.compile` and CUDA graphs, too.
 
         In inference layers are merged by default (:func:`robust_lpips.fusion.merge`), with weights
-        that follow those of ``backbone``. A compiled or traced metric cannot follow: it keeps what
-        this call merged until the next. Call it once on images of the sizes in question before it
-        is compiled: on CPUs convolutions then have their fast algorithms prepared. State dict and
-        parameters stay as they are.
+        that follow those of ``backbone``. A compiled metric cannot follow, and sees the plain
+        layers unless this was called: then what was merged last, until it is compiled anew. Call
+        the metric once on images of the sizes in question before it is compiled: on CPUs
+        convolutions then have their fast algorithms prepared. What is exported or traced has the
+        plain layers, and so have copies until this is called on them. State dict and parameters
+        stay as they are.
         """
         self._fused = Fused(self.backbone, fixed=True)
-        self._fused.network(traced=False)
+        self._fused.network()
         return self
 
     def unfuse(self) -> RobustLPIPS:
@@ -244,7 +246,9 @@ class RobustLPIPS(nn.Module):
         if not _in_parts(images):
             return [images]
         # The constant is of maps with half the sides of the image.
-        number = max(1, inputs.at_a_time(images[0]) * self.config.first_stride // 2)
+        number = max(
+            1, inputs.at_a_time(images[0], self.shift.device) * self.config.first_stride // 2
+        )
         pieces = -(-len(images[0]) // number)
         return zip(*(image.chunk(pieces) for image in images), strict=True)
 
@@ -252,11 +256,13 @@ class RobustLPIPS(nn.Module):
         self, pair: Sequence[Tensor], normalize: bool
     ) -> Iterable[tuple[Tensor, ...]]:
         first, second = pair
-        if _in_parts(pair) and len(first) == 1 and first.dtype == second.dtype:
-            # Torch has another way for convolutions of one image, which takes half as long again.
-            features = self._extract(torch.cat([first, second]), normalize)
-            return zip(*(tap.chunk(2) for tap in features), strict=True)
-        return [self._extract(image, normalize) for image in pair]
+        if not _in_parts(pair) or len(first) > 1 or first.dtype != second.dtype:
+            return [self._extract(image, normalize) for image in pair]
+        if torch.equal(first, second):  # at distance 0 to the last bit
+            return [self._extract(first, normalize)] * 2
+        # Torch has another way for convolutions of one image, which takes half as long again.
+        features = self._extract(torch.cat([first, second]), normalize)
+        return zip(*(tap.chunk(2) for tap in features), strict=True)
 
     def _extract(self, images: Tensor, normalize: bool) -> tuple[Tensor, ...]:
         scale, offset = 1.0 / self.scale, -self.shift / self.scale
@@ -274,7 +280,10 @@ class RobustLPIPS(nn.Module):
         # A replica of this module on another device has a backbone of its own.
         if fused is None or fused.backbone is not self.backbone:
             return self.backbone
-        return fused.network(traced=not inputs.value_checks_possible())
+        # A traced graph is to serve other sizes, for which merged layers take other ways.
+        if torch.jit.is_tracing() or torch.compiler.is_exporting():
+            return self.backbone
+        return fused.network(graph=not inputs.value_checks_possible())
 
     def _layers(
         self,

@@ -3,6 +3,7 @@
 import copy
 import pickle
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -133,6 +134,25 @@ class TestMerge:
         assert 3 * multiplications(merged, x) < multiplications(skip, x)
         assert_close(merged(x), skip(x), rtol=1e-5, atol=1e-5)
 
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"dilation": 2},
+            {"groups": 3},
+            {"padding": "same"},
+            {"stride": (1, 2)},
+            {"padding": (1, 2)},
+        ],
+        ids=str,
+    )
+    def test_convolutions_of_other_kinds_stay_apart(self, options):
+        torch.manual_seed(0)
+        conv = nn.Conv2d(3, 6, 7, **options)
+        layers = nn.Sequential(conv, BlurPool(6)).eval()
+        assert BlurredConv2d not in kinds(merge(layers))
+        x = noise(1, 3, 40, 40)
+        assert torch.equal(merge(layers)(x), layers(x))
+
     def test_the_backbone_stays_as_it_is(self):
         backbone = seeded(CONFIGS["resnet-blurred-stem"])
         before = [(name, type(part)) for name, part in backbone.named_modules()]
@@ -176,9 +196,11 @@ class TestMetric:
         with torch.no_grad():
             assert_close(metric(*pair), plain(metric, *pair), rtol=1e-5, atol=0)
 
-    @pytest.mark.parametrize("n", [1, 7, 60])
-    def test_identical_images_are_at_distance_0(self, n, released, image_pair):
-        img, _ = image_pair("photographs", n, 64, 61)
+    @pytest.mark.parametrize(
+        ("n", "height", "width"), [(1, 64, 61), (1, 35, 90), (7, 64, 61), (60, 64, 64)]
+    )
+    def test_identical_images_are_at_distance_0(self, n, height, width, released, image_pair):
+        img, _ = image_pair("photographs", n, height, width)
         with torch.no_grad():
             assert not released()(img, img.clone()).any()
 
@@ -205,13 +227,14 @@ class TestMetric:
         [
             lambda m: m.backbone.conv1.weight[::2].mul_(0.1),
             lambda m: m.backbone.conv1.weight.data[::2].mul_(0.1),
-            lambda m: m.backbone.conv4.bias.data.add_(0.5),
+            lambda m: m.backbone.conv1.weight.data[1].zero_(),
+            lambda m: m.backbone.conv1.weight.data[:, 1:].mul_(2.0),
             lambda m: m.load_state_dict({k: v * 0.7 for k, v in m.state_dict().items()}),
             lambda m: m.backbone.half().float(),
             lambda m: setattr(m.backbone, "relu2", nn.Softplus()),
             lambda m: setattr(m.backbone.conv1, "weight", nn.Parameter(noise(64, 3, 11, 11))),
         ],
-        ids=["in-place", "data", "bias-data", "loaded", "rounded", "module", "parameter"],
+        ids=["in-place", "data", "filter", "channels", "loaded", "rounded", "module", "parameter"],
     )
     def test_follows_what_changes(self, change, small, images):
         with torch.no_grad():
@@ -220,6 +243,34 @@ class TestMetric:
             small.requires_grad_(False)
             assert not torch.equal(small(*images), before)
             assert_close(small(*images), plain(small, *images), rtol=1e-5, atol=0)
+
+    def test_follows_statistics_of_batch_normalisation(self, images):
+        torch.manual_seed(0)
+        metric = RobustLPIPS(BackboneConfig(arch="resnet18"), weights=None)
+        before = metric(*images)
+        metric.backbone.layer2[0].bn2.running_var.data[::2].mul_(3.0)
+        assert not torch.equal(metric(*images), before)
+        assert_close(metric(*images), plain(metric, *images), rtol=1e-5, atol=0)
+
+    def test_follows_optimizers_that_autograd_does_not_see(self, small, images):
+        """The fused ones write without counting; here through ``.data``, past every probe."""
+        small(*images)
+        small.backbone.requires_grad_(True)
+        small(*images).sum().backward()
+        small.backbone.conv1.weight.data[3, 1, 2, 4] += 1.0
+        small.requires_grad_(False)
+        assert_close(small(*images), plain(small, *images), rtol=1e-5, atol=0)
+
+    def test_under_vmap(self, small, images):
+        state = {name: torch.stack([value, value]) for name, value in small.state_dict().items()}
+        small(*images)
+
+        def distance(state):
+            return torch.func.functional_call(small, state, images, {"validate": False})
+
+        with warnings.catch_warnings(action="ignore"):  # torch's, on what it does one by one
+            both = torch.func.vmap(distance)(state)
+        assert_close(both, plain(small, *images).expand(2, -1), rtol=1e-4, atol=0)
 
     def test_hooks_see_every_layer(self, small, images):
         seen = []
@@ -265,6 +316,24 @@ class TestMetric:
         assert_close(twin(*images), plain(twin, *images), rtol=1e-5, atol=0)
         assert not torch.allclose(small(*images), twin(*images))
         assert len(pickle.dumps(small)) < 1.1 * len(pickle.dumps(copy.deepcopy(small).unfuse()))
+
+    def test_compiled_its_weights_learn(self, small, images):
+        torch.compiler.reset()
+        compiled = torch.compile(small.fuse(), backend="eager")
+        small.backbone.requires_grad_(True)
+        compiled(*images).sum().backward()
+        assert all(p.grad is not None and p.grad.any() for p in small.backbone.parameters())
+
+    def test_exported_and_traced_it_takes_other_sizes(self, small, images):
+        small.fuse()
+        others = [image[..., :51, :] for image in images]
+        with torch.no_grad(), warnings.catch_warnings(action="ignore"):
+            traced = torch.jit.trace(small, images, check_trace=False)
+            assert_close(traced(*others), small(*others), rtol=1e-5, atol=0)
+        batch = torch.export.Dim("batch", min=1, max=64)
+        exported = torch.export.export(small, images, dynamic_shapes=({0: batch},) * 2)
+        more = [torch.cat([image] * 30) for image in images]
+        assert_close(exported.module()(*more), small(*more), rtol=1e-5, atol=0)
 
     def test_compiled_it_keeps_what_was_merged(self, small, images):
         torch.compiler.reset()

@@ -154,9 +154,11 @@ class SeparableMaxPool2d(nn.Module):
 
     @staticmethod
     def applies_to(pool: nn.Module) -> bool:
-        """Whether ``pool`` is one without padding, dilation and rounding up."""
+        """Whether ``pool`` is square, without padding, dilation and rounding up."""
         return (
             type(pool) is nn.MaxPool2d
+            and isinstance(pool.kernel_size, int)
+            and isinstance(pool.stride, int)
             and (pool.padding, pool.dilation) == (0, 1)
             and not (pool.ceil_mode or pool.return_indices)
         )

@@ -14,7 +14,8 @@ import math
 import os
 import shutil
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -22,7 +23,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 import PIL
 import torch
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import Dataset, Subset
 from tqdm.auto import tqdm
 
 from robust_lpips._cache import cache_dir
@@ -36,8 +37,8 @@ FORMAT = 1
 
 _ALIGNMENT = 4096
 _LONGEST_HEADER = 4096
-# Samples that are decoded together: enough to be worth a message between processes.
-_BATCH = 16
+# Samples that are decoded before the next are begun, which bounds the memory.
+_BATCH = 64
 _LABEL = np.dtype("<f8")
 
 
@@ -49,7 +50,6 @@ def packed(
     dataset: TwoAFCDataset | JNDDataset | Subset,
     folder: PathLike | None = None,
     *,
-    num_workers: int = 0,
     progress: bool = True,
 ) -> PackedDataset:
     """The same items as ``dataset`` gives, their images decoded once for all runs.
@@ -64,8 +64,7 @@ def packed(
         folder: where packs are kept, one file for each choice of samples and size, of
             3 * 3 * image_size^2 bytes a triplet. Default: ``packed`` in the user's cache
             (:func:`robust_lpips._cache.cache_dir`).
-        num_workers: processes that decode; 0: this one does.
-        progress: show a bar while decoding.
+        progress: show a bar while decoding, which as many threads do as torch computes with.
 
     Warns:
         UserWarning: a file of that name is stale, cut off or something else, and is replaced.
@@ -87,14 +86,8 @@ def packed(
         except UnfitPackError as error:
             warnings.warn(f"{error}; it is packed anew", UserWarning, stacklevel=2)
     _check_room(path, _layout(header).end)
-    loader = DataLoader(
-        dataset,
-        batch_size=_BATCH,
-        num_workers=num_workers,
-        collate_fn=partial(_stack, images=source.images, label=source.label),
-    )
     with atomic_path(path) as temporary:
-        _write(temporary, header, loader, progress)
+        _write(temporary, header, dataset, source, progress)
         if fingerprint(dataset) != header["fingerprint"]:
             raise RuntimeError(f"{source!r}: files changed while they were packed; pack them again")
     return pack()
@@ -281,29 +274,31 @@ def _check_room(path: Path, needed: int) -> None:
         raise OSError(errno.ENOSPC, message, str(path))
 
 
-def _write(path: Path, header: Mapping[str, Any], loader: DataLoader, progress: bool) -> None:
+def _write(
+    path: Path,
+    header: Mapping[str, Any],
+    dataset: Dataset,
+    source: TwoAFCDataset | JNDDataset,
+    progress: bool,
+) -> None:
     """Write the file of ``header``, one batch in memory at a time."""
     layout, count = _layout(header), header["count"]
     labels: list[float] = []
     bar = tqdm(total=count, desc="pack", unit="sample", disable=not progress)
-    with open(path, "wb") as file, bar:
+    # Threads are enough: Pillow lets others run while it decodes.
+    with open(path, "wb") as file, bar, ThreadPoolExecutor(torch.get_num_threads()) as pool:
         file.write(_head(header))
         file.seek(layout.images)
-        for images, values in loader:
-            file.write(images.numpy())
-            labels += values
-            bar.update(len(values))
+        for begin in range(0, count, _BATCH):
+            indices = range(begin, min(begin + _BATCH, count))
+            for item in pool.map(dataset.__getitem__, indices):
+                for part in source.images:
+                    file.write(item[part].numpy())
+                labels.append(item[source.label])
+            bar.update(len(indices))
         file.truncate(layout.end)
         file.seek(layout.labels)
         file.write(np.array(labels, _LABEL))
         file.flush()
         # Else a machine that goes down may leave a file of the right length and other content.
         os.fsync(file.fileno())
-
-
-def _stack(
-    items: Sequence[Mapping[str, Any]], images: Sequence[str], label: str
-) -> tuple[torch.Tensor, list[float]]:
-    """The images of several items as (n, parts, 3, S, S), and their labels."""
-    stacked = torch.stack([item[part] for item in items for part in images])
-    return stacked.unflatten(0, (len(items), len(images))), [item[label] for item in items]

@@ -343,7 +343,8 @@ class _Judge:
     def __init__(self) -> None:
         from robust_lpips.metric import RobustLPIPS
 
-        self.metric = RobustLPIPS(JUDGE)
+        # Layer by layer, so that the numbers on disk do not depend on what makes it faster.
+        self.metric = RobustLPIPS(JUDGE).unfuse()
 
     @torch.inference_mode()
     def __call__(self, triplets: list[SampleTriplet]) -> list[tuple[float, float]]:

@@ -189,17 +189,18 @@ def _measure_batches(
         columns = kind
         names = [f"{s}/{n}" for s, n in zip(batch["subset"], batch["sample"], strict=True)]
         stacks = zip(*(batch.pop(name) for name in _IMAGES[kind]), strict=True)
-        found = [distances([_to_float(part, device) for part in group]) for group in _parts(stacks)]
+        parts = _parts(stacks, device)
+        found = [distances([_to_float(image, device) for image in part]) for part in parts]
         # The one moment at which a GPU is waited for.
         values = torch.cat(found, dim=-1).double().cpu().numpy()
         shown = [FULL, *map(view_name, views.shifts)] if kind == TRIPLETS else [FULL]
         yield Measured(kind, batch, shown, _checked(values, shown, names))
 
 
-def _parts(stacks: Iterable[Sequence[Tensor]]) -> Iterator[Sequence[Tensor]]:
+def _parts(stacks: Iterable[Sequence[Tensor]], device: torch.device) -> Iterator[Sequence[Tensor]]:
     """Stacks of images, as many at a time as are best computed on together."""
     for stack in stacks:
-        parts = -(-len(stack[0]) // at_a_time(stack[0]))
+        parts = -(-len(stack[0]) // at_a_time(stack[0], device)) if device.type == "cpu" else 1
         yield from zip(*(images.chunk(parts) for images in stack), strict=True)
 
 
@@ -266,15 +267,13 @@ def _compared(
 
 
 def _features(features: Callable[[Tensor], Any], images: list[Tensor]) -> Iterator[Any]:
-    """Features of each of the images; on a GPU of as many at once as keep it busy."""
-    if images[0].device.type == "cpu":
-        # Not together: what convolutions round to may depend on the place in the batch, and equal
-        # images have to be at distance 0.
-        yield from map(features, images)
-        return
-    number = max(1, at_a_time(images[0]) // len(images[0]))
-    for begin in range(0, len(images), number):
-        yield from _together(features, images[begin : begin + number])
+    """Features of each of the images; on a GPU of all at once, where they are small."""
+    device = images[0].device
+    # Never of some, and on CPUs of each by itself: what convolutions round to may depend on the
+    # batch and on the place in it, and equal images are to be at equal distances.
+    if device.type == "cpu" or len(images) * len(images[0]) > at_a_time(images[0], device):
+        return map(features, images)
+    return _together(features, images)
 
 
 def _together(features: Callable[[Tensor], Any], images: list[Tensor]) -> Iterator[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 
@@ -26,20 +26,31 @@ def check_precision(precision: str, device: torch.device) -> None:
 def computing_in(precision: Precision, device: torch.device) -> Iterator[None]:
     """Compute on ``device`` in that precision, which :func:`check_precision` allowed.
 
-    ``"float32"`` is strict: PyTorch's own default lets convolutions on NVIDIA GPUs round their
-    inputs to TF32 (10 bits of mantissa). ``"tf32"`` lets matrix products do so, too. Half
-    precisions are those of :class:`torch.autocast`.
+    ``"float32"`` is strict, whatever is set outside: PyTorch's own default lets convolutions on
+    NVIDIA GPUs round their inputs to TF32 (10 bits of mantissa). ``"tf32"`` lets matrix products do
+    so, too. Half precisions are those of :class:`torch.autocast`.
     """
-    if precision in _HALF:
-        with torch.autocast(device.type, dtype=_HALF[precision]):
+    half = _HALF.get(precision)
+    switches = _tf32_switches() if half is None and device.type == "cuda" else []
+    before = [getattr(backend, name) for backend, name, _ in switches]
+    try:
+        for backend, name, values in switches:
+            setattr(backend, name, values[precision])
+        with torch.autocast(device.type, dtype=half, enabled=half is not None):
             yield
-        return
-    backends = (torch.backends.cudnn, torch.backends.cuda.matmul) if device.type == "cuda" else ()
-    before = [backend.allow_tf32 for backend in backends]
+    finally:
+        for (backend, name, _), value in zip(switches, before, strict=True):
+            setattr(backend, name, value)
+
+
+def _tf32_switches() -> list[tuple[Any, str, dict[str, Any]]]:
+    """What says whether NVIDIA's libraries round: objects, attributes, values by precision."""
+    backends = (torch.backends.cudnn, torch.backends.cuda.matmul)
     try:
         for backend in backends:
-            backend.allow_tf32 = precision == "tf32"
-        yield
-    finally:
-        for backend, allowed in zip(backends, before, strict=True):
-            backend.allow_tf32 = allowed
+            _ = backend.allow_tf32
+    except RuntimeError:  # which PyTorch does not tell where its newer switches were used
+        backends = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)
+        values = {"float32": "ieee", "tf32": "tf32"}
+        return [(backend, "fp32_precision", values) for backend in backends]
+    return [(backend, "allow_tf32", {"float32": False, "tf32": True}) for backend in backends]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import multiprocessing
 import warnings
 from pathlib import Path
 
@@ -11,10 +10,6 @@ import numpy as np
 from torch.utils.data import Dataset, Subset
 
 from robust_lpips.data import TwoAFCDataset, packed, sample_dataset
-from robust_lpips.studies.pool import available_cores
-
-# Samples that are worth a process of their own to decode them.
-_SAMPLES_A_DECODER = 1000
 
 
 def triplets(data_root: str | Path | None, split: str, n: int | None, image_size: int) -> Dataset:
@@ -41,11 +36,10 @@ def decoded_once(dataset: Dataset) -> Dataset:
 
     Where the cache cannot take it, the dataset itself, with a warning.
     """
-    # Processes of a run with several jobs may not start others.
-    daemon = multiprocessing.current_process().daemon
-    decoders = 0 if daemon else min(available_cores(), len(dataset) // _SAMPLES_A_DECODER)
     try:
-        return packed(dataset, num_workers=decoders)
+        return packed(dataset)
+    except FileNotFoundError:  # a file of the dataset itself
+        raise
     except OSError as error:
         warnings.warn(
             f"{error}; images are decoded anew each time they are read", UserWarning, stacklevel=3

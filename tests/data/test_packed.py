@@ -456,9 +456,11 @@ def test_workers_read_it(dataset, folder, method, workers):
         assert one["sample"] == other["sample"]
 
 
-def test_workers_decode_it(dataset, folder, monkeypatch):
+@pytest.mark.parametrize("threads", [1, 3])
+def test_threads_and_batches_keep_the_order(threads, dataset, folder, monkeypatch):
     monkeypatch.setattr(module, "_BATCH", 2)
-    assert_same_items(dataset, quietly(dataset, folder, num_workers=2))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert_same_items(dataset, quietly(dataset, folder))
 
 
 def test_pixels_do_not_travel(tmp_path):

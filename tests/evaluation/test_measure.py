@@ -469,6 +469,25 @@ class TestPrecision:
                 assert [backend.allow_tf32 for backend in backends] == [allowed] * 2
             assert [backend.allow_tf32 for backend in backends] == before
 
+    @pytest.mark.skipif(
+        not hasattr(torch.backends.cudnn, "conv"), reason="torch has no such switches yet"
+    )
+    def test_the_newer_switches_are_respected(self):
+        conv, matmul = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+        before = conv.fp32_precision
+        conv.fp32_precision = "ieee"  # from here on the older ones refuse to tell
+        try:
+            with computing_in("tf32", torch.device("cuda")):
+                assert (conv.fp32_precision, matmul.fp32_precision) == ("tf32", "tf32")
+            assert conv.fp32_precision == "ieee"
+        finally:
+            conv.fp32_precision = before
+
+    def test_float32_is_strict_inside_of_autocast(self):
+        a = torch.rand(4, 4)
+        with torch.autocast("cpu", torch.bfloat16), computing_in("float32", torch.device("cpu")):
+            assert (a @ a).dtype == torch.float32
+
 
 class TestCompile:
     @pytest.fixture(autouse=True)
@@ -537,7 +556,10 @@ def test_features_of_several_views_at_once():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_on_a_gpu_in_all_precisions():
     torch.manual_seed(0)
-    metric, dataset = RobustLPIPS(BackboneConfig(), weights=None), triplets(4, 40)
+    config = BackboneConfig(
+        anti_alias="blurpool", conv1_stride=1, blur_placement="blur_before_activation"
+    )
+    metric, dataset = RobustLPIPS(config, weights=None), triplets(4, 40)
     expected = run(metric, dataset)
     for options, tolerance in (
         ({}, 1e-4),

@@ -1,7 +1,7 @@
 """The triplets of a run are decoded once."""
 
-import multiprocessing
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +11,7 @@ from torch.utils.data import Subset
 
 from robust_lpips.data import PackedDataset, TwoAFCDataset, bapps, sample_dataset
 from robust_lpips.data.sample import JUDGE
-from robust_lpips.studies import triplets as module
-from robust_lpips.studies.triplets import count, triplets
+from robust_lpips.studies.triplets import count, decoded_once, triplets
 from robust_lpips.training import with_teacher
 
 SIZE = 32
@@ -84,14 +83,8 @@ def test_the_sample_set_keeps_its_judges_distances(tmp_path):
     assert not path.exists()
 
 
-def test_many_are_decoded_by_several_processes(root, monkeypatch):
-    monkeypatch.setattr(module, "packed", lambda dataset, num_workers: num_workers)
-    monkeypatch.setattr(module, "available_cores", lambda: 2)
-    assert triplets(root, "val", None, SIZE) == 0
-    monkeypatch.setattr(module, "_SAMPLES_A_DECODER", 3)
-    assert [triplets(root, "val", n, SIZE) for n in (2, 3, 5)] == [0, 1, 1]
-    monkeypatch.setattr(module, "_SAMPLES_A_DECODER", 1)
-    assert triplets(root, "val", None, SIZE) == 2
-    # A process of a run with several jobs is not allowed any.
-    monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)
-    assert triplets(root, "val", None, SIZE) == 0
+def test_a_file_that_is_gone_is_not_taken_for_a_full_cache(root):
+    dataset = TwoAFCDataset(root, image_size=SIZE)
+    Path(dataset.samples[0].p0).unlink()
+    with pytest.raises(FileNotFoundError):
+        decoded_once(dataset)

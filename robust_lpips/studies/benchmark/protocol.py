@@ -37,14 +37,15 @@ PARTS = ("ref", "p0", "p1")
 
 _TEXT = """{triplets} triplets of {disk}x{disk} PNGs on disk, in the system's cache, at \
 {size}x{size}: 2AFC and r_rf at 1-{shift} px with the released shift-tolerant AlexNet, float32, \
-batches of {batch}, {workers} workers. Nobody judged these patches: 2AFC is agreement with the \
+batches of {batch}, {workers} worker processes on both sides. Nobody judged these patches: 2AFC is agreement with the \
 released VGG-16 metric, not with people.
 
 Released: the procedure as it is described, five passes over the data set, one for the full \
 patches and one for each shift from 0 to {shift}; in each every image is read from its file, \
 resized by torchvision (bicubic), cropped, and d0 = net(ref, p0) and d1 = net(ref, p1) computed \
 in `torch.inference_mode()`. Ours: `summarize(measure(metric, packed(dataset)))`; cold with \
-nothing packed, packing included; warm with what a run before packed.
+nothing packed, packing included, which decodes in as many threads as compute; warm with what a \
+run before packed.
 
 `ratio`: how many times as fast ours is, the median over {rounds} rounds, in which all take turns; \
 in brackets the extremes. `ours (%)`, `released (%)`: share of the matrix multiply's rate, by the \
@@ -182,7 +183,7 @@ def _sides(
     """What takes turns; each leaves what it measured in ``tables``."""
 
     def ours(place: Path) -> None:
-        data = packed(dataset, place, num_workers=_workers(device), progress=False)
+        data = packed(dataset, place, progress=False)
         table = measure_distances(
             metric, data, MAX_SHIFT, batch_size=BATCH, device=device, progress=False
         )

@@ -30,9 +30,10 @@ CONFIGS = {
 
 _TEXT = """Triplets a second, {size}x{size} px, batches of {batch}, float32: AlexNet from random \
 weights, everything learning, against a plain loop over `stlpips_pytorch.stlpips.LPIPS` with one \
-call for each of the two distances, so four passes through the trunk; head, loss, dropout and \
-optimizer are the same. `ratio`: ours over the released package's, the median over {rounds} rounds \
-of {steps} steps, in which both take turns; in brackets the extremes.
+call for each of the two distances, so four passes through the trunk; head, loss and dropout are \
+the same, and Adam, of which ours takes torch's fused form. `ratio`: ours over the released \
+package's, the median over {rounds} rounds of {steps} steps, in which both take turns; in brackets \
+the extremes.
 
 `ours (%)`, `released (%)`: share of the matrix multiply's rate, counted by the multiply-adds of \
 the plain network, forward and backward, of the three images of a triplet: what the task needs, so \

@@ -88,10 +88,11 @@ def test_trunk_of_the_plain_network_is_always_the_same(quick_build):
 
 
 def test_modes_leave_the_metric_alone(metric):
-    names = list(modes(metric, "cpu", compiled=True))
+    pair = torch.rand(2, 1, 3, 64, 64) * 2 - 1
+    names = list(modes(metric, pair, compiled=True))
     assert names == ["float32", "compiled", "bfloat16", "bfloat16 compiled"]
-    assert list(modes(metric, "cpu", compiled=False)) == ["float32", "bfloat16"]
-    assert modes(metric, "cpu", compiled=False)["float32"] is metric
+    assert list(modes(metric, pair, compiled=False)) == ["float32", "bfloat16"]
+    assert modes(metric, pair, compiled=False)["float32"] is metric
 
 
 def test_no_compiler(monkeypatch):

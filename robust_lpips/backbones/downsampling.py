@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -169,10 +167,12 @@ class SeparableMaxPool2d(nn.Module):
         size, stride = self.pool.kernel_size, self.pool.stride
         for axis in (2, 3):
             last = x.shape[axis] - size + 1
-            x = functools.reduce(
-                torch.maximum,
-                (_every(x.narrow(axis, first, last), axis, stride) for first in range(size)),
+            first, *others = (
+                _every(x.narrow(axis, begin, last), axis, stride) for begin in range(size)
             )
+            x = first
+            for index, other in enumerate(others):
+                x = torch.maximum(x, other, out=x if index else None)
         return x
 
 

@@ -37,8 +37,8 @@ PARTS = ("ref", "p0", "p1")
 
 _TEXT = """{triplets} triplets of {disk}x{disk} PNGs on disk, in the system's cache, at \
 {size}x{size}: 2AFC and r_rf at 1-{shift} px with the released shift-tolerant AlexNet, float32, \
-batches of {batch}, {workers} worker processes on both sides. Nobody judged these patches: 2AFC is agreement with the \
-released VGG-16 metric, not with people.
+batches of {batch}, {workers} worker processes on both sides. Nobody judged these patches: 2AFC is \
+agreement with the released VGG-16 metric, not with people.
 
 Released: the procedure as it is described, five passes over the data set, one for the full \
 patches and one for each shift from 0 to {shift}; in each every image is read from its file, \

@@ -346,3 +346,11 @@ class TestMetric:
             torch.compiler.reset()
             small.fuse()
             assert_close(compiled(*images), plain(small, *images), rtol=1e-5, atol=0)
+
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+    def test_on_a_gpu(self, small, images):
+        with torch.no_grad():
+            expected = plain(small, *images)
+            small.cuda()
+            found = small(*(image.cuda() for image in images))
+        assert_close(found.cpu(), expected, rtol=1e-3, atol=0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, overload
 
@@ -176,7 +176,7 @@ class RobustLPIPS(nn.Module):
             One (N, C_l, H_l, W_l) tensor a tap.
         """
         images = inputs.as_batch("images", images, self.backbone.min_size)
-        return self._extract(images, normalize)
+        return tuple(self._extract(images, normalize))
 
     def distance(
         self,
@@ -252,28 +252,36 @@ class RobustLPIPS(nn.Module):
         pieces = -(-len(images[0]) // number)
         return zip(*(image.chunk(pieces) for image in images), strict=True)
 
-    def _extract_pair(
-        self, pair: Sequence[Tensor], normalize: bool
-    ) -> Iterable[tuple[Tensor, ...]]:
+    def _extract_pair(self, pair: Sequence[Tensor], normalize: bool) -> Sequence[Iterable[Tensor]]:
+        """Features of both images, for :meth:`_layers` to ask for them layer by layer.
+
+        So none is kept for longer than its layer, and weights serve both images while they are in
+        the cache.
+        """
         first, second = pair
         if not _in_parts(pair) or len(first) > 1 or first.dtype != second.dtype:
             return [self._extract(image, normalize) for image in pair]
         if torch.equal(first, second):  # at distance 0 to the last bit
-            return [self._extract(first, normalize)] * 2
+            return [tuple(self._extract(first, normalize))] * 2
         # Torch has another way for convolutions of one image, which takes half as long again.
-        features = self._extract(torch.cat([first, second]), normalize)
-        return zip(*(tap.chunk(2) for tap in features), strict=True)
+        together = self._extract(torch.cat([first, second]), normalize)
+        return list(zip(*(tap.chunk(2) for tap in together), strict=True))
 
-    def _extract(self, images: Tensor, normalize: bool) -> tuple[Tensor, ...]:
+    def _extract(self, images: Tensor, normalize: bool) -> Iterator[Tensor]:
+        """Unit-normalised features of each tap, computed as they are asked for."""
         scale, offset = 1.0 / self.scale, -self.shift / self.scale
         if images.dtype == torch.uint8:
             scale, offset = scale / 127.5, offset - scale
         elif normalize:
             scale, offset = 2.0 * scale, offset - scale
-        features = self._network()(torch.addcmul(offset, images.to(scale.dtype), scale))
-        # Under autocast the norm would be in half precision; features are raised from it.
-        with torch.autocast(self.shift.device.type, enabled=False):
-            return tuple(map(unit_norm, features))
+        network, images = self._network(), torch.addcmul(offset, images.to(scale.dtype), scale)
+        # What hooks into the backbone hooks into its call.
+        taps = network(images) if network is self.backbone else network.one_by_one(images)
+        for features in taps:
+            # Under autocast the norm would be in half precision; features are raised from it.
+            with torch.autocast(self.shift.device.type, enabled=False):
+                features = unit_norm(features)
+            yield features
 
     def _network(self) -> nn.Module:
         fused = self._fused
@@ -287,31 +295,36 @@ class RobustLPIPS(nn.Module):
 
     def _layers(
         self,
-        features0: Sequence[Tensor],
-        features1: Sequence[Tensor],
+        features0: Iterable[Tensor],
+        features1: Iterable[Tensor],
         *,
         size: tuple[int, int] | None,
         dropout: float = 0.0,
     ) -> Tensor:
         """What each layer adds: (N, L), or (N, L, *size) where a size is given."""
+        weights = list(self.lin) or [None] * len(self.backbone.taps)
         layers = []
-        weights = list(self.lin) or [None] * len(features0)
-        with torch.autocast(self.shift.device.type, enabled=False):
-            for f0, f1, weight in zip(features0, features1, weights, strict=True):
-                difference = f0 - f1
-                if difference.requires_grad:
-                    difference = difference.square()
-                else:
-                    difference.square_()
-                if dropout > 0.0:  # asked in Python: a compiler may have made it symbolic
-                    # On a CPU F.dropout takes several times as long to draw its mask.
-                    difference = difference * torch.rand_like(difference).sub_(dropout).ceil_()
-                value = weigh(difference, weight) / (1.0 - dropout)
+        for f0, f1, weight in zip(features0, features1, weights, strict=True):
+            with torch.autocast(self.shift.device.type, enabled=False):
+                value = _compare(f0, f1, weight, dropout)
                 if size is None:
                     layers.append(value.mean(dim=(2, 3)))
                 else:
                     layers.append(F.interpolate(value, size, mode="bilinear", align_corners=False))
         return torch.cat(layers, dim=1)
+
+
+def _compare(f0: Tensor, f1: Tensor, weight: Tensor | None, dropout: float) -> Tensor:
+    """The weighed squared differences of two (N, C, H, W) features, (N, 1, H, W)."""
+    difference = f0 - f1
+    if difference.requires_grad:
+        difference = difference.square()
+    else:
+        difference.square_()
+    if dropout > 0.0:  # asked in Python: a compiler may have made it symbolic
+        # On a CPU F.dropout takes several times as long to draw its mask.
+        difference = difference * torch.rand_like(difference).sub_(dropout).ceil_()
+    return weigh(difference, weight) / (1.0 - dropout)
 
 
 def _in_parts(images: Sequence[Tensor]) -> bool:

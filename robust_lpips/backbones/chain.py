@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from torch import Tensor, nn
 
@@ -33,12 +33,14 @@ class Chain(nn.Module):
         self.min_size = _smallest_input(list(self.children()))
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        features = []
+        return tuple(self.one_by_one(x))
+
+    def one_by_one(self, x: Tensor) -> Iterator[Tensor]:
+        """The features, each before what follows it is computed."""
         for name, layer in self.named_children():
             x = layer(x)
             if name in self.taps:
-                features.append(x)
-        return tuple(features)
+                yield x
 
 
 def output_size(layer: nn.Module, n: int) -> int:

@@ -36,8 +36,11 @@ def dataset():
 def tables(dataset, released, stlpips_peer):
     """The distances of ours and of the released procedure."""
 
+    # Loaded here: of what is loaded in inference mode other tests can take no gradients.
+    peer = stlpips_peer(protocol.NET)
+
     def net(a, b):
-        return stlpips_peer(protocol.NET)(a, b).flatten()
+        return peer(a, b).flatten()
 
     ours = measure(released(protocol.NET), dataset, protocol.MAX_SHIFT, progress=False)
     return ours, released_distances(net, dataset.samples, "cpu")

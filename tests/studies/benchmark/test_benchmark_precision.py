@@ -33,13 +33,13 @@ def test_lower_precision_is_further_from_plain_layers(result):
     assert 0 <= merged < 1e-5 < half < 0.1
 
 
-def test_differences_are_relative_and_verdicts_are_counted():
+def test_differences_are_over_the_median_and_verdicts_are_counted():
     views = ["full", "shift-0", "shift-1", "shift-2", "shift-3"]
     plain = pd.DataFrame({"subset": "s", "sample": "a", "view": views, "judge": 1.0})
     plain = plain.assign(d0=[0.2, 0.2, 0.2, 0.2, 0.2], d1=0.1)
     turned = plain.assign(d0=[0.2, 0.2, 0.09, 0.2, 0.2])
     found = row(Mode(True, "bfloat16", False), turned, plain)
-    assert found["difference"] == pytest.approx(0.55)
+    assert found["difference"] == pytest.approx(0.11 / 0.15)
     assert found["verdicts_differ"] == 1
     assert (found["two_afc"], found["rrf_1"], found["rrf_2"]) == (100.0, 100.0, 0.0)
 

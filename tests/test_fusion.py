@@ -2,12 +2,11 @@
 
 import copy
 import pickle
-import sys
 import warnings
-from pathlib import Path
 
 import pytest
 import torch
+from reference import SHIFT_TOLERANT, seeded
 from torch import nn
 from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
@@ -18,11 +17,8 @@ from robust_lpips.backbones.downsampling import SeparableMaxPool2d
 from robust_lpips.backbones.winograd import WinogradConv2d
 from robust_lpips.fusion import BlurredConv2d, merge
 
-sys.path.append(str(Path(__file__).parent / "backbones"))
-from reference import SHIFT_TOLERANT, seeded
-
 BEFORE = {"anti_alias": "blurpool", "blur_placement": "blur_before_activation"}
-# What merges: conv-1 with a blur of every size and padding, batch normalisation, skips.
+# What merges: conv-1 with blurs of several sizes and both paddings, batch normalisation, skips.
 CONFIGS = {
     **{
         f"alexnet-blur{size}-pad{pad}-stride{stride}": BackboneConfig(

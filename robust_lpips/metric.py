@@ -274,7 +274,10 @@ class RobustLPIPS(nn.Module):
             scale, offset = scale / 127.5, offset - scale
         elif normalize:
             scale, offset = 2.0 * scale, offset - scale
-        network, images = self._network(), torch.addcmul(offset, images.to(scale.dtype), scale)
+        images = torch.addcmul(offset, images.to(scale.dtype), scale)
+        # Now and not in each layer that would need it: merged layers read the image three times.
+        images = images.contiguous(memory_format=torch.channels_last)
+        network = self._network()
         # What hooks into the backbone hooks into its call.
         taps = network(images) if network is self.backbone else network.one_by_one(images)
         for features in taps:

@@ -14,6 +14,9 @@ _KERNEL = 3
 # and -1/2: the entries of all three transforms stay small.
 _POINTS = {3: (0.0, 1.0, -1.0, 0.5), 4: (0.0, 1.0, -1.0, 0.5, -2.0)}
 
+# Stands for the transforms of a whole map of 3x3, where others are told by the side of their tile.
+_WHOLE = 0
+
 # With fewer pairs of channels, fewer tiles, or more products an output (of 9), the transforms take
 # longer than they save.
 _MIN_PAIRS = 128 * 256
@@ -28,9 +31,10 @@ class WinogradConv2d(nn.Module):
 
     4x4 outputs take 36 products a pair of channels instead of 144: patches of 6x6 inputs and the
     kernels are brought to 36 points each, multiplied point by point as matrices over channels, and
-    brought back; tiles of 3x3 take 25 instead of 81 and fit some sizes better. In exact arithmetic
-    that is the convolution; in float32 its rounding error is two to three times that of the sum
-    over 3x3.
+    brought back; tiles of 3x3 take 25 instead of 81 and fit some sizes better. A map of 3x3 with a
+    border of zeros, as AlexNet has for images of 64 pixels, takes 16, see
+    :func:`whole_map_transforms`. In exact arithmetic that is the convolution; in float32 its
+    rounding error is two to three times that of the sum over 3x3.
 
     Where that is no gain (few tiles, other devices and dtypes, which have fast algorithms of their
     own), and where gradients are needed, the convolution itself is computed.
@@ -67,18 +71,26 @@ class WinogradConv2d(nn.Module):
         height, width = (
             n + 2 * p - _KERNEL + 1 for n, p in zip(x.shape[-2:], self.conv.padding, strict=True)
         )
+        if (height, width) == x.shape[-2:] == (3, 3):
+            return self._convolve_map(x) if self._pays(x, 1, _WHOLE) else self.conv(x)
         tile = _tile(height, width)
         tiles = -(-height // tile) * -(-width // tile)
         products = tiles * _patch(tile) ** 2
-        if (
-            len(x) * tiles < _MIN_TILES
-            or products > _MAX_PRODUCTS * height * width
-            or not self._possible(x, tile)
-        ):
+        if products > _MAX_PRODUCTS * height * width or not self._pays(x, tiles, tile):
             return self.conv(x)
         batches = x.split(max(1, _CHUNK // tiles))
         parts = [self._convolve(batch, height, width, tile) for batch in batches]
         return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+    def _convolve_map(self, x: Tensor) -> Tensor:
+        """Of the whole map (N, C, 3, 3) with a border of zeros."""
+        maps = x.permute(0, 2, 3, 1).flatten(1, 2)
+        to_points, from_points, kernels = self._transform(_WHOLE)
+        products = torch.bmm((to_points @ maps).transpose(0, 1), kernels).transpose(0, 1)
+        out = from_points @ products
+        if self.conv.bias is not None:
+            out += self.conv.bias
+        return out.unflatten(1, (3, 3)).permute(0, 3, 1, 2)
 
     def _convolve(self, x: Tensor, height: int, width: int, tile: int) -> Tensor:
         rows, columns, patch = -(-height // tile), -(-width // tile), _patch(tile)
@@ -101,17 +113,18 @@ class WinogradConv2d(nn.Module):
         return out.permute(0, 3, 1, 2)
 
     def _transform(self, tile: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Of patches (P, P) and of outputs (tile^2, P), and the kernels at the P points."""
+        """Of patches and of outputs, and the kernels at the points, as :func:`_prepared`."""
         if tile not in self._transforms:
             # Of no mode: they are to serve later calls in every mode, and compilers.
             with torch.inference_mode(False), torch.no_grad():
                 self._transforms[tile] = _prepared(self.conv.weight, tile)
         return self._transforms[tile]
 
-    def _possible(self, x: Tensor, tile: int) -> bool:
-        """Whether it is this path's case: float32 on a CPU, without gradients or autocast."""
+    def _pays(self, x: Tensor, tiles: int, tile: int) -> bool:
+        """Whether it is this path's case: float32 on a CPU, enough of it, no gradients."""
         return (
-            x.dtype == torch.float32
+            len(x) * tiles >= _MIN_TILES
+            and x.dtype == torch.float32
             and x.device.type == "cpu"
             and not (torch.is_grad_enabled() and x.requires_grad)
             and not torch.is_autocast_enabled("cpu")
@@ -121,9 +134,12 @@ class WinogradConv2d(nn.Module):
 
 
 def _prepared(weight: Tensor, tile: int) -> tuple[Tensor, Tensor, Tensor]:
-    output, kernel, patch = transforms(tile)
+    """Along both axes: of patches (P, inputs) and outputs (outputs, P), and the kernels (P, C, C').
+
+    Both axes at once: a matrix product in place of many small passes.
+    """
+    output, kernel, patch = whole_map_transforms() if tile == _WHOLE else transforms(tile)
     weight_at = weight.detach().double().permute(2, 3, 1, 0).flatten(0, 1)
-    # Both axes at once: a matrix product in place of many small passes.
     points, patches, outputs = (torch.from_numpy(np.kron(m, m)) for m in (kernel, patch, output))
     kernels = torch.tensordot(points, weight_at, 1)
     return patches.to(weight.dtype), outputs.to(weight.dtype), kernels.to(weight.dtype)
@@ -145,6 +161,22 @@ def transforms(tile: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         patch[i, :-1] = np.poly(np.delete(points, i))[::-1]
     patch[-1] = np.poly(points)[::-1]
     return output, kernel, patch
+
+
+def whole_map_transforms() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """As :func:`transforms`, of 3 outputs from 3 inputs with a zero on either side: 4 products.
+
+    For weights (u, v, w) that is the matrix [[v, w, 0], [u, v, w], [0, u, v]], one product fewer
+    than through points. On the sum of the outer inputs, the middle one and the difference of the
+    outer ones it is tridiagonal, with (1, c^2 - g^2, 1) v on its diagonal wherever c^2 - g^2 = 1;
+    then the first two rows, with c^2 v, and the last two, with -g^2 v, take two products each.
+    Here c and g are 3 / sqrt(8) and 1 / sqrt(8), which makes all entries rational.
+    """
+    output = [[1 / 4, 1 / 4, -1 / 2, 1 / 2], [3 / 8, -3 / 8, -1 / 4, -1 / 4]]
+    output.append([1 / 4, 1 / 4, 1 / 2, -1 / 2])
+    kernel = [[2 / 3, 1, 2 / 3], [-2 / 3, 1, -2 / 3], [1, 1 / 2, -1], [-1, 1 / 2, 1]]
+    patch = [[1, 3 / 2, 1], [1, -3 / 2, 1], [-1, 1 / 2, 1], [1, 1 / 2, -1]]
+    return np.array(output), np.array(kernel), np.array(patch)
 
 
 def _patch(tile: int) -> int:

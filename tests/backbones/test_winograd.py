@@ -7,7 +7,11 @@ from torch import nn
 from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
 
-from robust_lpips.backbones.winograd import WinogradConv2d, transforms
+from robust_lpips.backbones.winograd import (
+    WinogradConv2d,
+    transforms,
+    whole_map_transforms,
+)
 
 
 def convolution(inputs=128, outputs=256, **options):
@@ -35,6 +39,15 @@ def test_transforms_give_the_correlation_of_every_signal_and_filter(tile):
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
+def test_transforms_of_a_whole_map_give_the_correlation_with_zeros_around():
+    output, kernel, patch = whole_map_transforms()
+    signals = np.random.default_rng(0).normal(size=(20, 3))
+    filters = np.random.default_rng(1).normal(size=(20, 3))
+    expected = [np.correlate(s, f, "same") for s, f in zip(signals, filters, strict=True)]
+    found = ((filters @ kernel.T) * (signals @ patch.T)) @ output.T
+    np.testing.assert_allclose(found, expected, atol=1e-14)
+
+
 @pytest.mark.parametrize("shape", [(8, 8), (13, 9), (4, 30), (3, 3), (5, 5), (9, 9), (4, 3)])
 @pytest.mark.parametrize("padding", [0, 1, 2])
 @pytest.mark.parametrize("bias", [True, False])
@@ -52,6 +65,12 @@ def test_equals_the_convolution(shape, padding, bias):
 def test_multiplies_less():
     conv, x = convolution(256, 256), noise(16, 256, 16, 16)
     assert multiplications(WinogradConv2d(conv), x) < 0.4 * multiplications(conv, x)
+
+
+def test_a_whole_map_of_3x3_takes_16_products():
+    conv, x = convolution(256, 256), noise(64, 256, 3, 3)
+    count = multiplications(WinogradConv2d(conv), x)
+    assert 16 * 64 * 256**2 < count < 18 * 64 * 256**2
 
 
 def test_batches_do_not_matter():

@@ -125,7 +125,8 @@ class BlurredConv2d(nn.Module):
     convolution of side k + s (m - 1) and stride s t with the composed kernel. Where the filter's
     reflection meets the border, along a frame of ceil(padding / t) outputs, each row has a kernel
     of its own: the filter, folded at the border, composed with the convolution along one axis;
-    the other axis is blurred as before.
+    the other axis is blurred as before. A row whose filter is reflected as a whole is equal to one
+    inside.
 
     Shapes: those of ``nn.Sequential(conv, blur)``.
 
@@ -170,7 +171,24 @@ class BlurredConv2d(nn.Module):
             out[:, :, side] = outputs
         for side, outputs in self.columns(x.mT, convolved[1]):
             out[:, :, :, side] = outputs.mT
+        for side, equal in self.rows.mirrored(convolved[0]):
+            out[:, :, side] = out[:, :, equal]
+        for side, equal in self.columns.mirrored(convolved[1]):
+            out[:, :, :, side] = out[:, :, :, equal]
         return out
+
+
+class _Side(NamedTuple):
+    """What stands along one side of a frame, counted from the border."""
+
+    equal: int | None  # the output that the outermost one is equal to
+    kernels: Tensor  # (F, C', C, height, k): one for each other output
+
+    @property
+    def outputs(self) -> range:
+        """Those that have kernels."""
+        first = 0 if self.equal is None else 1
+        return range(first, first + len(self.kernels))
 
 
 class _Frame(nn.Module):
@@ -186,32 +204,55 @@ class _Frame(nn.Module):
     def __init__(self, conv: nn.Conv2d, blur: BlurPool, weight: Tensor) -> None:
         super().__init__()
         self.conv, self.blur = conv, blur
-        self.first = self._kernels(_folded(blur, blur.before), weight)
+        self.first = self._side(blur.before, weight)
         # How far the last window reaches outside depends on what the stride leaves over.
         self.last = [
-            self._kernels(_folded(blur, blur.after - rest).flip(0, 1), weight)
+            self._side(blur.after - rest, weight, last=True)
             for rest in range(min(blur.stride, blur.after))
         ]
         row = binomial_row(blur.size).expand(conv.out_channels, 1, 1, -1)
         self.row = _like(row, conv.weight)
 
-    def _kernels(self, filters: Tensor, weight: Tensor) -> Tensor:
-        """(F, C', C, height, k): one kernel for each row of the frame."""
-        kernels = _composed(weight, filters, self.conv.stride[0])
-        return _like(kernels.flatten(0, 1), self.conv.weight).unflatten(0, kernels.shape[:2])
+    def _side(self, before: int, weight: Tensor, *, last: bool = False) -> _Side:
+        """Of a border that the first window reaches out of by ``before``."""
+        blur, equal = self.blur, None
+        filters = _folded(blur, before)
+        if before == blur.size - 1 and before % blur.stride == 0 and before:
+            # Reflected as a whole it is itself: the window that begins at the border.
+            equal, filters = before // blur.stride, filters[1:]
+        filters = filters[:, filters.any(dim=0)]
+        kernels = _composed(weight, filters.flip(0, 1) if last else filters, self.conv.stride[0])
+        values = _like(kernels.flatten(0, 1), self.conv.weight)
+        return _Side(equal, values.unflatten(0, kernels.shape[:2]))
 
     def forward(self, x: Tensor, convolved: int) -> Iterator[tuple[slice, Tensor]]:
-        """Which rows, and their values (N, C', F, W'); ``convolved``: the convolution's rows."""
-        conv, blur = self.conv, self.blur
-        if len(self.first):
-            yield slice(0, len(self.first)), self._convolve(x, -conv.padding[0], self.first)
-        rest = (convolved + blur.before + blur.after - blur.size) % blur.stride
-        if rest < len(self.last):
-            kernels = self.last[rest]
+        """Which rows, and their values (N, C', F, W'); ``convolved``: the convolution's rows.
+
+        Left out are those that :meth:`mirrored` gives.
+        """
+        conv = self.conv
+        first, last = self._sides(convolved)
+        if first.outputs:
+            side = slice(first.outputs.start, first.outputs.stop)
+            yield side, self._convolve(x, -conv.padding[0], first.kernels)
+        if last is not None and last.outputs:
             # The last row of the strip is the last that the convolution can make.
             end = conv.stride[0] * (convolved - 1) + conv.kernel_size[0] - conv.padding[0]
-            rows = self._convolve(x, end - kernels.shape[-2], kernels)
-            yield slice(-len(kernels), None), rows
+            rows = self._convolve(x, end - last.kernels.shape[-2], last.kernels)
+            yield slice(-last.outputs.stop, -last.outputs.start or None), rows
+
+    def mirrored(self, convolved: int) -> Iterator[tuple[int, int]]:
+        """Rows that are equal to others: which, and to which."""
+        first, last = self._sides(convolved)
+        if first.equal is not None:
+            yield 0, first.equal
+        if last is not None and last.equal is not None:
+            yield -1, -1 - last.equal
+
+    def _sides(self, convolved: int) -> tuple[_Side, _Side | None]:
+        blur = self.blur
+        rest = (convolved + blur.before + blur.after - blur.size) % blur.stride
+        return self.first, self.last[rest] if rest < len(self.last) else None
 
     def _convolve(self, x: Tensor, start: int, kernels: Tensor) -> Tensor:
         conv, blur = self.conv, self.blur
@@ -238,7 +279,7 @@ def _folded(blur: BlurPool, before: int) -> Tensor:
     for window in range(windows):
         for tap, value in enumerate(row):
             folded[window, abs(blur.stride * window - before + tap)] += value
-    return folded[:, folded.any(dim=0)]
+    return folded
 
 
 def _composed(weight: Tensor, filters: Tensor, step: int) -> Tensor:
@@ -302,6 +343,9 @@ def _merged_pair(first: nn.Module | None, second: nn.Module | None) -> nn.Module
     if isinstance(first, nn.Sequential):
         last = _merged_pair(first[-1], second)
         return None if last is None else nn.Sequential(*first[:-1], last)
+    if type(second) is BlurPool and SeparableMaxPool2d.applies_to(first):
+        border = (second.before, second.after)
+        return nn.Sequential(SeparableMaxPool2d(first, border), _unpadded(second))
     if type(first) is not nn.Conv2d:
         return None
     if type(second) is nn.BatchNorm2d and second.running_mean is not None:
@@ -332,8 +376,16 @@ def _on_channels(blur: BlurPool, channels: int) -> BlurPool:
     return other
 
 
-def _speed_up(_module: nn.Module, children: Children) -> Children:
+def _unpadded(blur: BlurPool) -> BlurPool:
+    other = copy.copy(blur)
+    other.before = other.after = 0
+    return other
+
+
+def _speed_up(module: nn.Module, children: Children) -> Children:
     faster = (WinogradConv2d, SeparableMaxPool2d)
+    if isinstance(module, faster):
+        return children
     return {
         name: next((kind(child) for kind in faster if kind.applies_to(child)), child)
         for name, child in children.items()

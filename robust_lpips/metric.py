@@ -274,10 +274,7 @@ class RobustLPIPS(nn.Module):
             scale, offset = scale / 127.5, offset - scale
         elif normalize:
             scale, offset = 2.0 * scale, offset - scale
-        images = torch.addcmul(offset, images.to(scale.dtype), scale)
-        # Now and not in each layer that would need it: merged layers read the image three times.
-        images = images.contiguous(memory_format=torch.channels_last)
-        network = self._network()
+        network, images = self._network(), torch.addcmul(offset, images.to(scale.dtype), scale)
         # What hooks into the backbone hooks into its call.
         taps = network(images) if network is self.backbone else network.one_by_one(images)
         for features in taps:
@@ -319,11 +316,7 @@ class RobustLPIPS(nn.Module):
 
 def _compare(f0: Tensor, f1: Tensor, weight: Tensor | None, dropout: float) -> Tensor:
     """The weighed squared differences of two (N, C, H, W) features, (N, 1, H, W)."""
-    difference = f0 - f1
-    if difference.requires_grad:
-        difference = difference.square()
-    else:
-        difference.square_()
+    difference = F.mse_loss(f0, f1, reduction="none")  # one pass, where subtracting takes two
     if dropout > 0.0:  # asked in Python: a compiler may have made it symbolic
         # On a CPU F.dropout takes several times as long to draw its mask.
         difference = difference * torch.rand_like(difference).sub_(dropout).ceil_()

@@ -140,15 +140,18 @@ class SeparableMaxPool2d(nn.Module):
     Faster than :class:`torch.nn.MaxPool2d`, which there always notes the places of the maxima.
     Where gradients are needed, and on other devices, that is what computes.
 
-    Shapes: (N, C, H, W) to (N, C, H', W'), as ``pool`` has them.
+    Shapes: (N, C, H, W) to (N, C, H', W'), as ``pool`` has them, and with the border.
 
     Args:
         pool: the layer, which :meth:`applies_to`.
+        border: pixels of reflection before and after each axis of the output, which cost less here
+            than a copy of it.
     """
 
-    def __init__(self, pool: nn.MaxPool2d) -> None:
+    def __init__(self, pool: nn.MaxPool2d, border: tuple[int, int] = (0, 0)) -> None:
         super().__init__()
         self.pool = pool
+        self.border = border
 
     @staticmethod
     def applies_to(pool: nn.Module) -> bool:
@@ -156,24 +159,47 @@ class SeparableMaxPool2d(nn.Module):
         return (
             type(pool) is nn.MaxPool2d
             and isinstance(pool.kernel_size, int)
+            and pool.kernel_size > 1
             and isinstance(pool.stride, int)
             and (pool.padding, pool.dilation) == (0, 1)
             and not (pool.ceil_mode or pool.return_indices)
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        before, after = self.border
         if x.device.type != "cpu" or (torch.is_grad_enabled() and x.requires_grad):
-            return self.pool(x)
-        size, stride = self.pool.kernel_size, self.pool.stride
+            return F.pad(self.pool(x), (before, after) * 2, mode="reflect")
+        x = self._pool_axis(x, 2)
+        height, width = x.shape[-2], (x.shape[-1] - self.pool.kernel_size) // self.pool.stride + 1
+        # Compilers do not write to parts; of a map that is too small for its border F.pad tells.
+        if torch.compiler.is_compiling() or min(height, width) <= max(before, after):
+            return F.pad(self._pool_axis(x, 3), (before, after) * 2, mode="reflect")
+        size = (len(x), before + height + after, before + width + after, x.shape[1])
+        out = x.new_empty(size).permute(0, 3, 1, 2)
+        inside = out[..., before : before + height, before : before + width]
+        self._pool_axis(x, 3, out=inside)
         for axis in (2, 3):
-            last = x.shape[axis] - size + 1
-            first, *others = (
-                _every(x.narrow(axis, begin, last), axis, stride) for begin in range(size)
-            )
-            x = first
-            for index, other in enumerate(others):
-                x = torch.maximum(x, other, out=x if index else None)
-        return x
+            _reflect(out, axis, before, after)
+        return out
+
+    def _pool_axis(self, x: Tensor, axis: int, out: Tensor | None = None) -> Tensor:
+        size, stride = self.pool.kernel_size, self.pool.stride
+        last = x.shape[axis] - size + 1
+        first, *others = (
+            _every(x.narrow(axis, begin, last), axis, stride) for begin in range(size)
+        )
+        for other in others:
+            first = out = torch.maximum(first, other, out=out)
+        return first
+
+
+def _reflect(x: Tensor, axis: int, before: int, after: int) -> None:
+    """Fill the border of ``x`` (N, C, H, W) along an axis with the reflection of what is inside."""
+    last = x.shape[axis] - after - 1
+    pairs = [(before - i, before + i) for i in range(1, before + 1)]
+    pairs += [(last + i, last - i) for i in range(1, after + 1)]
+    for outside, inside in pairs:
+        x.select(axis, outside).copy_(x.select(axis, inside))
 
 
 def _every(x: Tensor, axis: int, stride: int) -> Tensor:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -14,14 +17,13 @@ _KERNEL = 3
 # and -1/2: the entries of all three transforms stay small.
 _POINTS = {3: (0.0, 1.0, -1.0, 0.5), 4: (0.0, 1.0, -1.0, 0.5, -2.0)}
 
-# Stands for the transforms of a whole map of 3x3, where others are told by the side of their tile.
-_WHOLE = 0
-
 # With fewer pairs of channels, fewer tiles, or more products an output (of 9), the transforms take
 # longer than they save.
 _MIN_PAIRS = 128 * 256
 _MIN_TILES = 32
 _MAX_PRODUCTS = 4.5
+# Maps of so few tiles are brought to points as a whole, borders included, which copies nothing.
+_FEW_TILES = 4
 # Tiles at a time, so that what one pass writes is in the processor's cache for the next.
 _CHUNK = 512
 
@@ -50,7 +52,8 @@ class WinogradConv2d(nn.Module):
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
         self.conv = conv
-        self._transforms: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+        self._transforms: dict[_Tiling, tuple[Tensor, Tensor]] = {}
+        self._kernels: dict[int, Tensor] = {}
 
     @staticmethod
     def applies_to(conv: nn.Module) -> bool:
@@ -68,81 +71,153 @@ class WinogradConv2d(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        height, width = (
-            n + 2 * p - _KERNEL + 1 for n, p in zip(x.shape[-2:], self.conv.padding, strict=True)
-        )
-        if (height, width) == x.shape[-2:] == (3, 3):
-            return self._convolve_map(x) if self._pays(x, 1, _WHOLE) else self.conv(x)
-        tile = _tile(height, width)
-        tiles = -(-height // tile) * -(-width // tile)
-        products = tiles * _patch(tile) ** 2
-        if products > _MAX_PRODUCTS * height * width or not self._pays(x, tiles, tile):
+        tiling = _Tiling.of(x.shape[-2:], self.conv.padding)
+        if not self._pays(x, tiling):
             return self.conv(x)
-        batches = x.split(max(1, _CHUNK // tiles))
-        parts = [self._convolve(batch, height, width, tile) for batch in batches]
+        batches = x.split(max(1, _CHUNK // tiling.tiles))
+        parts = [self._convolve(batch, tiling) for batch in batches]
         return torch.cat(parts) if len(parts) > 1 else parts[0]
 
-    def _convolve_map(self, x: Tensor) -> Tensor:
-        """Of the whole map (N, C, 3, 3) with a border of zeros."""
-        maps = x.permute(0, 2, 3, 1).flatten(1, 2)
-        to_points, from_points, kernels = self._transform(_WHOLE)
-        products = torch.bmm((to_points @ maps).transpose(0, 1), kernels).transpose(0, 1)
-        out = from_points @ products
-        if self.conv.bias is not None:
-            out += self.conv.bias
-        return out.unflatten(1, (3, 3)).permute(0, 3, 1, 2)
-
-    def _convolve(self, x: Tensor, height: int, width: int, tile: int) -> Tensor:
-        rows, columns, patch = -(-height // tile), -(-width // tile), _patch(tile)
-        top, left = self.conv.padding
-        below, right = (
-            tiles * tile + _KERNEL - 1 - before - n
-            for tiles, before, n in zip((rows, columns), (top, left), x.shape[-2:], strict=True)
-        )
-        padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, left, right, top, below))
-        patches = padded.unfold(1, patch, tile).unfold(2, patch, tile)
-        patches = patches.permute(0, 1, 2, 4, 5, 3).reshape(-1, patch**2, x.shape[1])
-        to_points, from_points, kernels = self._transform(tile)
-        products = torch.bmm((to_points @ patches).transpose(0, 1), kernels)
-        out = (from_points @ products.flatten(1)).view(tile, tile, len(x), rows, columns, -1)
-        out = out.permute(2, 3, 0, 4, 1, 5).reshape(len(x), rows * tile, columns * tile, -1)
-        # Contiguous: of a single tile it would be a view in another order.
-        out = out.contiguous()[:, :height, :width]
-        if self.conv.bias is not None:
-            out = out + self.conv.bias
+    def _convolve(self, x: Tensor, tiling: _Tiling) -> Tensor:
+        to_points, from_points, kernels = self._prepared(tiling)
+        maps = x.permute(0, 2, 3, 1)
+        patches = maps.flatten(1, 2) if tiling.is_whole else _patches(maps, tiling)
+        points = (to_points @ patches).view(-1, *kernels.shape[:2])
+        out = from_points @ torch.bmm(points.transpose(0, 1), kernels).flatten(1)
+        tile, (rows, columns), (height, width) = tiling.tile, tiling.grid, tiling.outputs
+        out = out.view(tile, tile, len(x), rows, columns, -1).permute(2, 3, 0, 4, 1, 5)
+        bias = torch.zeros(()) if self.conv.bias is None else self.conv.bias
+        # Into the order of the output in the same pass.
+        out = torch.add(out, bias, out=x.new_empty(out.shape))
+        out = out.view(len(x), rows * tile, columns * tile, -1)[:, :height, :width]
         return out.permute(0, 3, 1, 2)
 
-    def _transform(self, tile: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Of patches and of outputs, and the kernels at the points, as :func:`_prepared`."""
-        if tile not in self._transforms:
+    def _prepared(self, tiling: _Tiling) -> tuple[Tensor, Tensor, Tensor]:
+        """Of patches (points, inputs) and of outputs (outputs, P), and the kernels (P, C, C')."""
+        if tiling not in self._transforms:
             # Of no mode: they are to serve later calls in every mode, and compilers.
             with torch.inference_mode(False), torch.no_grad():
-                self._transforms[tile] = _prepared(self.conv.weight, tile)
-        return self._transforms[tile]
+                weight, form = self.conv.weight, tiling.form
+                matrices = map(torch.from_numpy, (tiling.to_points(), tiling.from_points()))
+                self._transforms[tiling] = tuple(matrix.to(weight.dtype) for matrix in matrices)
+                if form not in self._kernels:
+                    self._kernels[form] = _kernels(weight, tiling.along[1])
+        return *self._transforms[tiling], self._kernels[tiling.form]
 
-    def _pays(self, x: Tensor, tiles: int, tile: int) -> bool:
+    def _pays(self, x: Tensor, tiling: _Tiling) -> bool:
         """Whether it is this path's case: float32 on a CPU, enough of it, no gradients."""
+        height, width = tiling.outputs
+        learns = x.requires_grad or self.conv.weight.requires_grad
         return (
-            len(x) * tiles >= _MIN_TILES
+            len(x) * tiling.tiles >= _MIN_TILES
+            and tiling.products <= _MAX_PRODUCTS * height * width
             and x.dtype == torch.float32
             and x.device.type == "cpu"
-            and not (torch.is_grad_enabled() and x.requires_grad)
+            and not (torch.is_grad_enabled() and learns)
             and not torch.is_autocast_enabled("cpu")
             # Inside a graph they would be made again in every call.
-            and (tile in self._transforms or not torch.compiler.is_compiling())
+            and (tiling in self._transforms or not torch.compiler.is_compiling())
         )
 
 
-def _prepared(weight: Tensor, tile: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Along both axes: of patches (P, inputs) and outputs (outputs, P), and the kernels (P, C, C').
+class _Tiling(NamedTuple):
+    """How maps of one size are cut into tiles of outputs."""
 
-    Both axes at once: a matrix product in place of many small passes.
-    """
-    output, kernel, patch = whole_map_transforms() if tile == _WHOLE else transforms(tile)
+    inputs: tuple[int, int]
+    padding: tuple[int, int]
+    tile: int
+
+    @classmethod
+    def of(cls, inputs: Sequence[int], padding: tuple[int, int]) -> _Tiling:
+        """The one that takes the fewest products."""
+        tilings = (cls(tuple(inputs), padding, tile) for tile in _POINTS)
+        return min(tilings, key=lambda tiling: tiling.products)
+
+    @property
+    def outputs(self) -> tuple[int, ...]:
+        """Height and width."""
+        sides = zip(self.inputs, self.padding, strict=True)
+        return tuple(n + 2 * padding - _KERNEL + 1 for n, padding in sides)
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """How many tiles stand below each other, and how many side by side."""
+        return tuple(-(-n // self.tile) for n in self.outputs)
+
+    @property
+    def tiles(self) -> int:
+        rows, columns = self.grid
+        return rows * columns
+
+    @property
+    def products(self) -> int:
+        """Of each pair of channels, for one map."""
+        points = 4 if self.form == 0 else self.tile + _KERNEL - 1
+        return self.tiles * points**2
+
+    @property
+    def form(self) -> int:
+        """What kernels depend on: the tile, or 0 for the form of a whole map of 3x3."""
+        return 0 if self.inputs == (3, 3) and self.padding == (1, 1) else self.tile
+
+    @property
+    def along(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Transforms of outputs, kernels and patches along one axis."""
+        return whole_map_transforms() if self.form == 0 else transforms(self.tile)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether maps are brought to points as a whole."""
+        return self.tiles <= _FEW_TILES
+
+    def to_points(self) -> np.ndarray:
+        """(points of the map, inputs) where maps are taken as a whole, else (P, inputs) of a patch.
+
+        Both axes at once: a matrix product in place of many small passes.
+        """
+        patch = self.along[2]
+        if not self.is_whole:
+            return np.kron(patch, patch)
+        sides = zip(self.grid, self.inputs, self.padding, strict=True)
+        down, across = (self._placed(patch, *side) for side in sides)
+        both = np.einsum("apx,bqy->abpqxy", down, across)
+        return both.reshape(-1, self.inputs[0] * self.inputs[1])
+
+    def from_points(self) -> np.ndarray:
+        """(outputs of a tile, P)."""
+        output = self.along[0]
+        return np.kron(output, output)
+
+    def _placed(self, patch: np.ndarray, tiles: int, inputs: int, padding: int) -> np.ndarray:
+        """The transform of each tile of an axis, acting on the whole axis: (tiles, P, inputs)."""
+        if self.form == 0:
+            return patch[None]
+        width = patch.shape[1]
+        placed = np.zeros((tiles, len(patch), padding + inputs + tiles * self.tile + width))
+        for index in range(tiles):
+            begin = index * self.tile
+            placed[index, :, begin : begin + width] = patch
+        return placed[..., padding : padding + inputs]
+
+
+def _patches(maps: Tensor, tiling: _Tiling) -> Tensor:
+    """Maps (N, H, W, C) cut into the inputs of each tile: (tiles, inputs, C)."""
+    (rows, columns), tile = tiling.grid, tiling.tile
+    patch, (top, left) = tile + _KERNEL - 1, tiling.padding
+    below, right = (
+        tiles * tile + _KERNEL - 1 - before - n
+        for tiles, before, n in zip((rows, columns), (top, left), maps.shape[1:3], strict=True)
+    )
+    padded = F.pad(maps, (0, 0, left, right, top, below))
+    patches = padded.unfold(1, patch, tile).unfold(2, patch, tile)
+    return patches.permute(0, 1, 2, 4, 5, 3).reshape(-1, patch**2, maps.shape[-1])
+
+
+def _kernels(weight: Tensor, kernel: np.ndarray) -> Tensor:
+    """The weights (C', C, 3, 3) at the points: (P, C, C')."""
+    points = torch.from_numpy(np.kron(kernel, kernel))
     weight_at = weight.detach().double().permute(2, 3, 1, 0).flatten(0, 1)
-    points, patches, outputs = (torch.from_numpy(np.kron(m, m)) for m in (kernel, patch, output))
-    kernels = torch.tensordot(points, weight_at, 1)
-    return patches.to(weight.dtype), outputs.to(weight.dtype), kernels.to(weight.dtype)
+    return torch.tensordot(points, weight_at, 1).to(weight.dtype)
 
 
 def transforms(tile: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -156,7 +231,7 @@ def transforms(tile: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     gaps = points[:, None] - points + np.eye(len(points))
     kernel = np.vander(points, _KERNEL, increasing=True) / gaps.prod(axis=1, keepdims=True)
     kernel = np.r_[kernel, np.eye(_KERNEL)[-1:]]
-    patch = np.zeros((_patch(tile), _patch(tile)))
+    patch = np.zeros((len(kernel), len(kernel)))
     for i in range(len(points)):
         patch[i, :-1] = np.poly(np.delete(points, i))[::-1]
     patch[-1] = np.poly(points)[::-1]
@@ -177,13 +252,3 @@ def whole_map_transforms() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     kernel = [[2 / 3, 1, 2 / 3], [-2 / 3, 1, -2 / 3], [1, 1 / 2, -1], [-1, 1 / 2, 1]]
     patch = [[1, 3 / 2, 1], [1, -3 / 2, 1], [-1, 1 / 2, 1], [1, 1 / 2, -1]]
     return np.array(output), np.array(kernel), np.array(patch)
-
-
-def _patch(tile: int) -> int:
-    """Side of the inputs that a tile of outputs comes from."""
-    return tile + _KERNEL - 1
-
-
-def _tile(height: int, width: int) -> int:
-    """The side of tiles that takes the fewest products."""
-    return min(_POINTS, key=lambda tile: -(-height // tile) * -(-width // tile) * _patch(tile) ** 2)

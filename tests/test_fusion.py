@@ -315,7 +315,7 @@ class TestMetric:
 
     def test_compiled_its_weights_learn(self, small, images):
         torch.compiler.reset()
-        compiled = torch.compile(small.fuse(), backend="eager")
+        compiled = torch.compile(small.fuse(), backend="aot_eager")
         small.backbone.requires_grad_(True)
         compiled(*images).sum().backward()
         assert all(p.grad is not None and p.grad.any() for p in small.backbone.parameters())
@@ -333,7 +333,7 @@ class TestMetric:
 
     def test_compiled_it_keeps_what_was_merged(self, small, images):
         torch.compiler.reset()
-        compiled = torch.compile(small.fuse(), backend="eager", fullgraph=True)
+        compiled = torch.compile(small.fuse(), backend="aot_eager", fullgraph=True)
         with torch.no_grad():
             expected = plain(small, *images)
             assert_close(compiled(*images), expected, rtol=1e-5, atol=0)

@@ -185,12 +185,13 @@ class SeparableMaxPool2d(nn.Module):
     def _pool_axis(self, x: Tensor, axis: int, out: Tensor | None = None) -> Tensor:
         size, stride = self.pool.kernel_size, self.pool.stride
         last = x.shape[axis] - size + 1
-        first, *others = (
+        pooled, *others, final = (
             _every(x.narrow(axis, begin, last), axis, stride) for begin in range(size)
         )
+        own = None  # the first result is new, and those after it are written over it
         for other in others:
-            first = out = torch.maximum(first, other, out=out)
-        return first
+            pooled = own = torch.maximum(pooled, other, out=own)
+        return torch.maximum(pooled, final, out=own if out is None else out)
 
 
 def _reflect(x: Tensor, axis: int, before: int, after: int) -> None:

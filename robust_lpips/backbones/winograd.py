@@ -86,10 +86,10 @@ class WinogradConv2d(nn.Module):
         out = from_points @ torch.bmm(points.transpose(0, 1), kernels).flatten(1)
         tile, (rows, columns), (height, width) = tiling.tile, tiling.grid, tiling.outputs
         out = out.view(tile, tile, len(x), rows, columns, -1).permute(2, 3, 0, 4, 1, 5)
-        bias = torch.zeros(()) if self.conv.bias is None else self.conv.bias
-        # Into the order of the output in the same pass.
-        out = torch.add(out, bias, out=x.new_empty(out.shape))
-        out = out.view(len(x), rows * tile, columns * tile, -1)[:, :height, :width]
+        out = out.reshape(len(x), rows * tile, columns * tile, -1).contiguous()
+        if self.conv.bias is not None:
+            out += self.conv.bias
+        out = out[:, :height, :width]
         return out.permute(0, 3, 1, 2)
 
     def _prepared(self, tiling: _Tiling) -> tuple[Tensor, Tensor, Tensor]:

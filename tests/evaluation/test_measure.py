@@ -497,7 +497,7 @@ class TestCompile:
         torch.compiler.reset()
 
         def traced(function, *, dynamic, mode):
-            return compile(function, dynamic=dynamic, backend="eager", fullgraph=True)
+            return compile(function, dynamic=dynamic, backend="aot_eager", fullgraph=True)
 
         monkeypatch.setattr(torch, "compile", traced)
 

@@ -9,11 +9,12 @@ from robust_lpips._version import __version__
 # Where each public name lives; imported on first use, so that `import robust_lpips` is light.
 _HOMES = {
     "BackboneConfig": "robust_lpips.backbones",
+    "Registered": "robust_lpips.registered",
     "RobustLPIPS": "robust_lpips.metric",
     "build_backbone": "robust_lpips.backbones",
 }
 
-__all__ = ["BackboneConfig", "RobustLPIPS", "__version__", "build_backbone"]
+__all__ = ["BackboneConfig", "Registered", "RobustLPIPS", "__version__", "build_backbone"]
 
 
 def __getattr__(name: str) -> object:

@@ -17,7 +17,7 @@ ROOT = Path(robust_lpips.__file__).parent
 LAYERS = (
     {"_cache", "_files", "_settings", "_version", "inputs"},
     {"backbones", "distortions", "weights"},
-    {"metric", "fusion", "registered", "comparison", "data"},
+    {"metric", "fusion", "registered", "registration", "comparison", "data"},
     {"training", "evaluation", "plots", "tables"},
     {"studies"},
     {"cli", "__main__"},

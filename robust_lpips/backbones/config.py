@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
 Architecture = Literal["alexnet", "vgg16", "squeezenet1_1", "resnet18"]
-AntiAlias = Literal["none", "blurpool", "adaptive"]
+AntiAlias = Literal["none", "blurpool", "adaptive", "polyphase"]
 BlurPlacement = Literal["original", "feature_after_blur", "blur_before_activation"]
 Skip = Literal["none", "strided", "blurpool"]
 
@@ -37,7 +37,8 @@ class BackboneConfig:
             ``"resnet18"``.
         anti_alias: low-pass filter before subsampling. ``"none"``; ``"blurpool"``, a fixed
             binomial filter (Zhang, ICML 2019); ``"adaptive"``, a content-aware filter
-            (Zou et al., BMVC 2020).
+            (Zou et al., BMVC 2020); ``"polyphase"``, the fixed filter, and of the grids that
+            subsampling could keep the one of the largest norm (Chaman and Dokmanic, CVPR 2021).
         blur_size: side k of the low-pass filter, 1 to 7.
         reflection_pad: reflection padding of the filter: 1 for (k-1)/2 a side, which keeps
             the size, 2 for k-1 a side, which the released shift-tolerant networks use.
@@ -102,7 +103,7 @@ class BackboneConfig:
                 if getattr(self, name) != defaults[name]:
                     raise ValueError(
                         f"{name}={getattr(self, name)!r} needs a blur: set anti_alias to "
-                        "'blurpool' or 'adaptive', or skip to 'blurpool'"
+                        "'blurpool', 'adaptive' or 'polyphase', or skip to 'blurpool'"
                     )
         if self.anti_alias == "adaptive" and self.blur_size == 1:
             raise ValueError(

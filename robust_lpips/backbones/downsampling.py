@@ -1,4 +1,4 @@
-"""Low-pass filters that stand before subsampling: fixed (BlurPool) and content-aware."""
+"""Low-pass filters and subsampling: fixed (BlurPool), content-aware, and of adaptive phase."""
 
 from __future__ import annotations
 
@@ -134,6 +134,36 @@ class AdaptiveBlurPool(_ReflectedFilter):
         return out.flatten(1, 2)
 
 
+class AdaptivePolyphase(BlurPool):
+    """Blur, then keep the grid of positions that has the largest norm.
+
+    Adaptive polyphase sampling (Chaman and Dokmanic, CVPR 2021) with the l2 norm: for a stride s
+    there are s * s grids, and which one is the strongest moves with the image, so that features of
+    a shifted image are shifted features. Each image takes its own. Maps of odd sides are continued
+    by their last row or column, so that all grids are of one size.
+
+    Shapes: those of :class:`BlurPool`.
+
+    Args:
+        channels: C.
+        size: side of the filter, 1 to 7; 1 does not blur.
+        stride: subsampling factor.
+        reflection_pad: 1 or 2, as in :func:`reflection_padding`.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.pad(x)
+        if self.size > 1:
+            x = F.conv2d(x, self.kernel, groups=self.channels)
+        stride = self.stride
+        rows, columns = (-n % stride for n in x.shape[-2:])
+        x = F.pad(x, (0, columns, 0, rows), mode="replicate")
+        grids = F.pixel_unshuffle(x, stride).unflatten(1, (self.channels, stride**2))
+        norms = grids.square().sum(dim=(1, 3, 4))
+        strongest = norms.argmax(dim=1).view(-1, 1, 1, 1, 1)
+        return grids.take_along_dim(strongest, dim=2).squeeze(2)
+
+
 class SeparableMaxPool2d(nn.Module):
     """Max-pooling along one axis and then the other, for inference on CPUs.
 
@@ -209,7 +239,12 @@ def _every(x: Tensor, axis: int, stride: int) -> Tensor:
 
 def blur(config: BackboneConfig, channels: int) -> nn.Module:
     """The low-pass filter of stride 2 that ``config`` asks for."""
-    layer = {"blurpool": BlurPool, "adaptive": AdaptiveBlurPool}[config.anti_alias]
+    layers = {
+        "blurpool": BlurPool,
+        "adaptive": AdaptiveBlurPool,
+        "polyphase": AdaptivePolyphase,
+    }
+    layer = layers[config.anti_alias]
     return layer(channels, size=config.blur_size, stride=2, reflection_pad=config.reflection_pad)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -11,8 +12,11 @@ from torch import Tensor
 from robust_lpips import weights
 from robust_lpips.backbones import BackboneConfig
 from robust_lpips.comparison.elpips import ELPIPS
+from robust_lpips.comparison.jittered import Jittered
 from robust_lpips.comparison.structure import reflected, unit_pair
+from robust_lpips.comparison.tolerant import TolerantLPIPS
 from robust_lpips.metric import RobustLPIPS
+from robust_lpips.registered import Registered
 
 Metric = Callable[[Tensor, Tensor], Tensor]
 
@@ -23,6 +27,21 @@ _PIEAPP_SIDE = 64
 def released(name: str) -> RobustLPIPS:
     """The released metric of that name."""
     return RobustLPIPS(name)
+
+
+def registered(name: str, penalty: Literal["human"] | None) -> Registered:
+    """The released metric of that name at the estimated alignment."""
+    return Registered(RobustLPIPS(name), penalty=penalty)
+
+
+def tolerant(name: str) -> TolerantLPIPS:
+    """The released metric of that name with best matches of features."""
+    return TolerantLPIPS(RobustLPIPS(name))
+
+
+def jittered(name: str, seed: int) -> Jittered:
+    """The released metric of that name over joint translations; the seed is of these."""
+    return Jittered(RobustLPIPS(name), seed=seed)
 
 
 def untrained(arch: str, seed: int) -> RobustLPIPS:

@@ -241,6 +241,9 @@ _RELEASED = {
     "squeezenet1_1": ("LPIPS (SqueezeNet)", _LPIPS),
 }
 
+# Those that what goes beyond their papers is built on.
+_BEYOND = ("alexnet-shift-tolerant", "vgg16-shift-tolerant", "alexnet-vanilla", "vgg16-vanilla")
+
 
 @cache
 def _entries() -> dict[str, Entry]:
@@ -250,7 +253,24 @@ def _entries() -> dict[str, Entry]:
         title, source = _RELEASED[name]
         make = partial(_alone, partial(networks.released, name))
         known.append(Entry(name, title, source, "released weights", make))
+    for name in _BEYOND:
+        known += _beyond(name, *_RELEASED[name])
     return {each.name: each for each in known}
+
+
+def _beyond(name: str, title: str, source: str) -> Iterator[Entry]:
+    """What is built on the released metric of that name beyond its paper."""
+    for suffix, what, make in (
+        ("registered", "registered", partial(_alone, partial(networks.registered, name, None))),
+        (
+            "registered-human",
+            "registered, shifts charged",
+            partial(_alone, partial(networks.registered, name, "human")),
+        ),
+        ("tolerant", "best matches", partial(_alone, partial(networks.tolerant, name))),
+        ("jittered", "joint jitter", partial(_with_seed, partial(networks.jittered, name))),
+    ):
+        yield Entry(f"{name}-{suffix}", f"{title}, {what}", source, "released weights", make)
 
 
 def _handmade() -> Iterator[Entry]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from stlpips_pytorch.models_lpf.downsample import Downsample
 
-from robust_lpips.backbones import AdaptiveBlurPool, BlurPool
+from robust_lpips.backbones import AdaptiveBlurPool, AdaptivePolyphase, BlurPool
 from robust_lpips.backbones.downsampling import SeparableMaxPool2d
 
 SIZES = [(12, 12), (13, 13), (12, 17)]
@@ -152,6 +152,36 @@ def test_adaptive_blur_pool_state_dict_round_trip():
 
 def test_blur_pool_has_nothing_to_save():
     assert not BlurPool(3).state_dict()
+
+
+class TestAdaptivePolyphase:
+    def test_keeps_the_strongest_grid_of_each_image(self):
+        x = torch.zeros(2, 3, 8, 8)
+        x[0, :, 1::2, ::2] = 2.0
+        x[1, :, ::2, 1::2] = -3.0
+        found = AdaptivePolyphase(3, size=1)(x)
+        assert found.shape == (2, 3, 4, 4)
+        assert found[0].unique().tolist() == [2.0]
+        assert found[1].unique().tolist() == [-3.0]
+
+    @pytest.mark.parametrize("size", [1, 3, 4])
+    def test_of_a_shifted_image_is_a_shifted_map(self, size):
+        """Of one whose border is empty: then its sum stays, which that of BlurPool does not."""
+        x = torch.zeros(1, 4, 30, 30)
+        x[..., 8:20, 8:20] = torch.rand(4, 12, 12, generator=torch.Generator().manual_seed(0))
+        for layer, constant in ((AdaptivePolyphase(4, size), True), (BlurPool(4, size), False)):
+            values = [
+                layer(x.roll(shift, (2, 3))).square().sum() for shift in ((0, 0), (0, 1), (3, 2))
+            ]
+            same = torch.allclose(torch.stack(values), values[0], rtol=1e-5)
+            assert same == constant
+
+    @pytest.mark.parametrize("reflection_pad", [1, 2])
+    @pytest.mark.parametrize("shape", [(9, 12), (12, 9), (7, 7)])
+    def test_sizes_are_those_of_blur_pool(self, shape, reflection_pad):
+        x = torch.rand(2, 3, *shape)
+        wanted = BlurPool(3, reflection_pad=reflection_pad)(x).shape
+        assert AdaptivePolyphase(3, reflection_pad=reflection_pad)(x).shape == wanted
 
 
 class TestSeparableMaxPool2d:

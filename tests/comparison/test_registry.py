@@ -189,7 +189,13 @@ class TestNames:
             *("gti-cnn", "e-lpips", "cvvdp", "alexnet-untrained"),
             *("alexnet-cosine", "vgg16-cosine", "squeezenet-cosine"),
         }
-        assert set(metric_names()) == wanted | set(weights.names())
+        beyond = {
+            f"{arch}-{variant}-{design}"
+            for arch in ("alexnet", "vgg16")
+            for variant in ("shift-tolerant", "vanilla")
+            for design in ("registered", "registered-human", "tolerant", "jittered")
+        }
+        assert set(metric_names()) == wanted | set(weights.names()) | beyond
         assert len(set(metric_names())) == len(metric_names())
 
     def test_entries_say_what_tables_need(self):
@@ -207,6 +213,18 @@ class TestNames:
 
 
 class TestOurs:
+    def test_names_of_what_goes_beyond_the_papers(self, image_pair):
+        pair = image_pair("photographs", 2, 64, 64)  # two pixels apart, and noisy
+        base, *others = (
+            load_metric(f"alexnet-shift-tolerant{suffix}")(*pair)
+            for suffix in ("", "-registered", "-registered-human", "-tolerant", "-jittered")
+        )
+        registered, human, tolerant, jittered = others
+        assert (registered < base).all()
+        assert (registered < human).all()
+        assert (tolerant < base).all()
+        assert not torch.equal(jittered, base)
+
     def test_released_names_give_the_released_metric(self):
         metric = load_metric("alexnet-shift-tolerant")
         assert isinstance(metric, RobustLPIPS)

@@ -1,0 +1,83 @@
+"""Tolerance in feature space: each feature is compared with the best match in a small window."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from robust_lpips.metric import RobustLPIPS, weigh
+
+
+class TolerantLPIPS(nn.Module):
+    """LPIPS that forgives small local displacements of features.
+
+    The rival of :class:`~robust_lpips.Registered`: nothing is estimated or moved. At each tap a
+    feature of the first image costs its weighed squared difference to the most similar feature of
+    the second within a window, and the same the other way round; the mean of both is taken. The
+    window covers ``radius`` pixels of the image: ceil(radius / stride) features to each side, by
+    the stride of the tap. So every position finds its own displacement, and what is rearranged
+    within the window costs nothing.
+
+    Args:
+        metric: whose features and weights these are.
+        radius: in pixels of the image, from 1.
+
+    Raises:
+        ValueError: a radius below 1.
+    """
+
+    def __init__(self, metric: RobustLPIPS, radius: int = 3) -> None:
+        super().__init__()
+        if not isinstance(radius, int) or isinstance(radius, bool) or radius < 1:
+            raise ValueError(f"radius must be a whole number from 1; got {radius!r}")
+        self.metric = metric
+        self.radius = radius
+
+    def forward(self, img0: Tensor, img1: Tensor, *, normalize: bool = False) -> Tensor:
+        """Distances (N,), for images as :class:`~robust_lpips.RobustLPIPS` takes them."""
+        pair = (self.metric.features(image, normalize=normalize) for image in (img0, img1))
+        return self.distance(*pair)
+
+    def features(self, images: Tensor, *, normalize: bool = False) -> tuple[Tensor, ...]:
+        """Unit-normalised features of each tap, as those of the metric."""
+        return self.metric.features(images, normalize=normalize)
+
+    def distance(self, features0: Sequence[Tensor], features1: Sequence[Tensor]) -> Tensor:
+        """Distance (N,) between two results of :meth:`features`."""
+        weights = list(self.metric.lin) or [None] * len(features0)
+        windows = map(self._window, self._strides(features0))
+        taps = zip(features0, features1, weights, windows, strict=True)
+        return torch.stack([_forgiving(*tap) for tap in taps]).sum(dim=0)
+
+    def _strides(self, features: Sequence[Tensor]) -> Iterator[int]:
+        """Pixels of the image between neighbours of each tap."""
+        first = features[0].shape[-2]
+        for tap in features:
+            yield self.metric.config.first_stride * round(first / tap.shape[-2])
+
+    def _window(self, stride: int) -> int:
+        return math.ceil(self.radius / stride)
+
+    def extra_repr(self) -> str:
+        return f"radius={self.radius}"
+
+
+def _forgiving(f0: Tensor, f1: Tensor, weight: Tensor | None, window: int) -> Tensor:
+    """The mean over positions and both directions of the least weighed squared difference: (N,)."""
+    height, width = f0.shape[-2:]
+    side = range(2 * window + 1)
+    ways = []
+    for one, other in ((f0, f1), (f1, f0)):
+        padded = F.pad(other, (window,) * 4, mode="replicate")
+        least = None
+        for y, x in itertools.product(side, side):
+            moved = padded[:, :, y : y + height, x : x + width]
+            cost = weigh(F.mse_loss(one, moved, reduction="none"), weight)
+            least = cost if least is None else torch.minimum(least, cost)
+        ways.append(least.mean(dim=(1, 2, 3)))
+    return sum(ways) / len(ways)

@@ -1,0 +1,339 @@
+"""How far apart two images lie, estimated, and what of them shows the same once that is undone."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from robust_lpips import inputs
+
+# Above this radius correlations are computed by Fourier transforms: their time does not grow.
+DIRECT_RADIUS = 6
+
+# What is compared has to be at least this wide.
+_MIN_TEMPLATE = 16
+
+# ITU-R BT.601. Structure, which tells position, is in luminance; colours often change.
+_LUMINANCE = (0.299, 0.587, 0.114)
+
+# Standard deviation, of images in [-1, 1], below which there is nothing to find: less than one of
+# 255 steps.
+_FLAT = 0.004
+
+# Side of the neighbourhood whose mean is taken off: what is broader tells little about position, and
+# lighting and coloured noise are. Chosen, as what follows, on photographs of the training split.
+_NEIGHBOURHOOD = 9
+
+# Log-likelihood ratio to no shift from which a shift is believed, and the most pixels that count as
+# observations: what JPEG and filters leave is not noise that more pixels would average out.
+_MIN_EVIDENCE = 30.0
+_MOST_OBSERVATIONS = 64**2
+
+
+def estimate_translation(
+    img0: Tensor, img1: Tensor, radius: int = 3, *, subpixel: bool = False
+) -> Tensor:
+    """The shift by which ``img1`` is to be read to show what ``img0`` shows.
+
+    Normalised cross-correlation over all whole-pixel shifts within the radius, of luminance less
+    its local mean, which changes of brightness, contrast and lighting hardly affect. Before a shift
+    is believed, its correlation has to exceed that of no shift by more than chance would make it:
+    images without texture, or of pure noise, stay where they are.
+
+    Args:
+        img0: (N, 3, H, W) or (3, H, W), floating or uint8.
+        img1: the same shape.
+        radius: the largest shift along each axis, in whole pixels, from 1; sides have to be
+            ``2 * radius + 16`` pixels or more.
+        subpixel: refine by the parabola through the correlations around the best one.
+
+    Returns:
+        (N, 2) floating (rows, columns) in pixels: ``img0[y, x]`` is like
+        ``img1[y + rows, x + columns]``. Without gradients.
+
+    Raises:
+        ValueError: images or radius other than above.
+    """
+    with torch.no_grad():
+        first, second = _structures(img0, img1, radius)
+        found = correlations(first, second, radius)
+        centre = found.new_zeros(len(found), 2)
+        return _most_likely(found, centre, _pixels(first, radius), subpixel)
+
+
+def estimate_tile_translations(
+    img0: Tensor, img1: Tensor, radius: int = 3, *, tile: int = 64, subpixel: bool = False
+) -> Tensor:
+    """The shifts of the parts of images whose misalignment varies.
+
+    Tiles of one size, evenly spread and overlapping where the sides are no multiples. A tile's
+    shift is that of the whole image unless its own correlations tell otherwise, as
+    :func:`estimate_translation` has it for no shift.
+
+    Args:
+        img0: as :func:`estimate_translation` takes it.
+        img1: the same shape.
+        radius: the largest shift along each axis, in whole pixels.
+        tile: side of the tiles in pixels; smaller images are one tile.
+        subpixel: refine between pixels.
+
+    Returns:
+        (N, rows, columns, 2): of each tile, as :func:`estimate_translation`.
+
+    Raises:
+        ValueError: images or radius other than it takes; tiles that are too small for the radius.
+    """
+    if tile < 2 * radius + _MIN_TEMPLATE:
+        raise ValueError(
+            f"tile must be at least {2 * radius + _MIN_TEMPLATE} pixels for radius {radius}; "
+            f"got {tile}"
+        )
+    with torch.no_grad():
+        overall = estimate_translation(img0, img1, radius, subpixel=subpixel)
+        pair = _structures(img0, img1, radius)
+        first, second = (_tiles(image, tile) for image in pair)
+        rows, columns = first.shape[1:3]
+        found = correlations(first.flatten(0, 2), second.flatten(0, 2), radius)
+        centre = overall.repeat_interleave(rows * columns, 0)
+        pixels = _pixels(first, radius)
+        own = _most_likely(found, centre, pixels, subpixel)
+        return own.unflatten(0, (-1, rows, columns))
+
+
+def correlations(first: Tensor, second: Tensor, radius: int) -> Tensor:
+    """Normalised cross-correlations of the inside of ``first`` with ``second`` at every shift.
+
+    Args:
+        first: (N, H, W) floating.
+        second: the same shape.
+        radius: the largest shift along each axis.
+
+    Returns:
+        (N, 2 radius + 1, 2 radius + 1) in [-1, 1], rows and columns from -radius to radius; 0
+        where either is flat.
+    """
+    first, second = (image - image.mean(dim=(1, 2), keepdim=True) for image in (first, second))
+    inside = first[:, radius:-radius, radius:-radius]
+    # Without a mean, so that those of the windows do not count.
+    template = inside - inside.mean(dim=(1, 2), keepdim=True)
+    height, width = template.shape[1:]
+    products = _direct if radius <= DIRECT_RADIUS else _by_fourier
+    covariance = products(template, second, radius) / (height * width)
+    mean, power = (_window_means(values, height, width) for values in (second, second.square()))
+    deviation = (power - mean.square()).clamp_min(0.0).sqrt()
+    own = template.square().mean(dim=(1, 2), keepdim=True).sqrt()
+    textured = (own > _FLAT) & (deviation > _FLAT)
+    return torch.where(textured, covariance / (own * deviation), 0.0).clamp(-1.0, 1.0)
+
+
+def align(img0: Tensor, img1: Tensor, translation: Tensor) -> tuple[Tensor, Tensor]:
+    """Both images cut to what both show, and brought back to their size by reflection.
+
+    Whole pixels are moved as they are. What is left of a shift is shared: either image is moved by
+    half of it, by bicubic interpolation, so that both are smoothed alike. Images that need not move
+    are the same values.
+
+    Args:
+        img0: (N, C, H, W).
+        img1: the same shape.
+        translation: (N, 2), as :func:`estimate_translation` gives it.
+
+    Returns:
+        Two (N, C, H, W). Gradients go back to both images.
+    """
+    whole = translation.round()
+    rest = translation - whole
+    offsets = whole.long()
+    if offsets.any():
+        img0, img1 = _overlap(img0, img1, offsets)
+    if rest.any():
+        moving = rest.any(dim=1).nonzero()[:, 0]
+        half = rest[moving] / 2
+        img0 = img0.index_put((moving,), translate(img0[moving], -half))
+        img1 = img1.index_put((moving,), translate(img1[moving], half))
+    return img0, img1
+
+
+def align_tiles(img0: Tensor, img1: Tensor, translations: Tensor) -> tuple[Tensor, Tensor]:
+    """:func:`align` with a shift that varies: between the tiles' centres it is interpolated.
+
+    Where all tiles of a pair have one shift that is :func:`align`; else ``img1`` is resampled by
+    bicubic interpolation, reflected where it ends, and ``img0`` stays as it is.
+
+    Args:
+        img0: (N, C, H, W).
+        img1: the same shape.
+        translations: (N, rows, columns, 2), as :func:`estimate_tile_translations` gives them.
+
+    Returns:
+        Two (N, C, H, W). Gradients go back to both images.
+    """
+    overall = translations[:, 0, 0]
+    varies = (translations != overall[:, None, None]).flatten(1).any(dim=1)
+    first, second = align(img0, img1, torch.where(varies[:, None], 0.0, overall))
+    if varies.any():
+        field = translations[varies].permute(0, 3, 1, 2)
+        field = F.interpolate(field, img1.shape[-2:], mode="bilinear", align_corners=False)
+        warped = _resampled(img1[varies], field.permute(0, 2, 3, 1))
+        second = second.index_put((varies.nonzero()[:, 0],), warped)
+    return first, second
+
+
+def translate(images: Tensor, translation: Tensor) -> Tensor:
+    """Images (N, C, H, W) read at a shift (N, 2) in pixels, by bicubic interpolation.
+
+    Outside they are continued by reflection.
+    """
+    return _resampled(images, translation[:, None, None].expand(-1, *images.shape[-2:], -1))
+
+
+def _structures(img0: Tensor, img1: Tensor, radius: int) -> tuple[Tensor, Tensor]:
+    """Both images checked, as (N, H, W) luminance in units of [-1, 1] less its local mean."""
+    if not isinstance(radius, int) or isinstance(radius, bool) or radius < 1:
+        raise ValueError(f"radius must be a whole number from 1; got {radius!r}")
+    least = 2 * radius + _MIN_TEMPLATE
+    images = {"img0": img0, "img1": img1}
+    batches = {}
+    for name, image in images.items():
+        batch = inputs.as_batch(name, image, 1)
+        if min(batch.shape[-2:]) < least:
+            raise ValueError(
+                f"{name} must be at least {least}x{least} for radius {radius}; "
+                f"got {batch.shape[-2]}x{batch.shape[-1]}"
+            )
+        batches[name] = batch
+    inputs.check_same_shape(**batches)
+    first, second = map(_structure, batches.values())
+    return first, second
+
+
+def _structure(images: Tensor) -> Tensor:
+    scale = 1 / 127.5 if images.dtype == torch.uint8 else 1.0
+    weights = torch.tensor(_LUMINANCE, device=images.device) * scale
+    luminance = torch.einsum("nchw,c->nhw", images.float(), weights)
+    padded = F.pad(luminance[:, None], (_NEIGHBOURHOOD // 2,) * 4, mode="reflect")[:, 0]
+    return luminance - _window_means(padded, _NEIGHBOURHOOD, _NEIGHBOURHOOD)
+
+
+def _pixels(images: Tensor, radius: int) -> int:
+    height, width = (side - 2 * radius for side in images.shape[-2:])
+    return height * width
+
+
+def _direct(template: Tensor, image: Tensor, radius: int) -> Tensor:
+    """Sums of products of (N, h, w) with the windows of (N, H, W): (N, 2r + 1, 2r + 1)."""
+    return F.conv2d(image[None], template[:, None], groups=len(image))[0]
+
+
+def _by_fourier(template: Tensor, image: Tensor, radius: int) -> Tensor:
+    """As :func:`_direct`. No window wraps around: the template is ``radius`` inside the image."""
+    placed = F.pad(template, (radius,) * 4)
+    spectrum = torch.fft.rfft2(placed).conj() * torch.fft.rfft2(image)
+    sums = torch.fft.irfft2(spectrum, s=image.shape[1:])
+    shifts = torch.arange(-radius, radius + 1, device=image.device)
+    return sums[:, shifts][:, :, shifts]
+
+
+def _window_means(images: Tensor, height: int, width: int) -> Tensor:
+    """Means of (N, H, W) over all windows of that size, along one axis and then the other."""
+    return F.avg_pool2d(F.avg_pool2d(images, (height, 1), 1), (1, width), 1)
+
+
+def _most_likely(found: Tensor, centre: Tensor, pixels: int, subpixel: bool) -> Tensor:
+    """The best shift (N, 2) where it is believed, else ``centre`` (N, 2)."""
+    radius = found.shape[-1] // 2
+    best = found.flatten(1).argmax(dim=1)
+    shifts = torch.stack((best // found.shape[-1], best % found.shape[-1]), dim=1) - radius
+    peaks = found.flatten(1).gather(1, best[:, None])[:, 0]
+    shifts = shifts.to(found.dtype)
+    if subpixel:
+        offsets, gains = _parabolas(found, best)
+        shifts, peaks = shifts + offsets, (peaks + gains).clamp(max=1.0)
+    there = (centre.round().long() + radius).clamp(0, 2 * radius)
+    prior = found[torch.arange(len(found), device=found.device), there[:, 0], there[:, 1]]
+    return torch.where((_evidence(peaks, prior, pixels) > _MIN_EVIDENCE)[:, None], shifts, centre)
+
+
+def _evidence(peak: Tensor, prior: Tensor, pixels: int) -> Tensor:
+    """Log-likelihood ratio of one shift to another, from their correlations.
+
+    As of a regression: with correlation r, 1 - r^2 of the variance is left unexplained, and n
+    observations have the log-likelihood -n/2 log(1 - r^2).
+    """
+    left = [1.0 - r.clamp(min=0.0).square() + 1e-6 for r in (peak, prior)]
+    return min(pixels, _MOST_OBSERVATIONS) / 2 * (left[1] / left[0]).log()
+
+
+def _parabolas(found: Tensor, best: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the parabolas through the best correlation have their tops (N, 2), and how far above.
+
+    At the border of the search there is none.
+    """
+    side = found.shape[-1]
+    flat = found.flatten(1)
+    offsets, gains = [], []
+    for position, step in ((best // side, side), (best % side, 1)):
+        inside = (position > 0) & (position < side - 1)
+        at = torch.where(inside, best, side + 1)
+        left, middle, right = (flat.gather(1, (at + i * step)[:, None])[:, 0] for i in (-1, 0, 1))
+        curvature = (2 * middle - left - right).clamp_min(1e-12)
+        offset = ((right - left) / (2 * curvature)).clamp(-0.5, 0.5)
+        gain = (right - left) * offset / 4
+        offsets.append(torch.where(inside, offset, 0.0))
+        gains.append(torch.where(inside, gain, 0.0))
+    return torch.stack(offsets, dim=1), sum(gains)
+
+
+def _tiles(images: Tensor, tile: int) -> Tensor:
+    """Images (N, H, W) cut into tiles (N, rows, columns, tile, tile), or one as large as they."""
+    height, width = (min(tile, side) for side in images.shape[1:])
+    rows, columns = (
+        [round(i * (n - size) / max(1, count - 1)) for i in range(count)]
+        for n, size, count in (
+            (n, size, math.ceil(n / size))
+            for n, size in zip(images.shape[1:], (height, width), strict=True)
+        )
+    )
+    return torch.stack(
+        [
+            torch.stack([images[:, y : y + height, x : x + width] for x in columns], dim=1)
+            for y in rows
+        ],
+        dim=1,
+    )
+
+
+def _overlap(img0: Tensor, img1: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
+    """What both show at whole shifts (N, 2), continued by reflection to the size that they had."""
+    images, places = torch.arange(len(img0), device=img0.device)[:, None, None], []
+    for axis, length in enumerate(img0.shape[-2:]):
+        shift = offsets[:, axis, None]
+        low, high = (-shift).clamp_min(0), length - 1 - shift.clamp_min(0)
+        index = torch.arange(length, device=img0.device).expand(len(img0), -1)
+        index = torch.where(index < low, 2 * low - index, index)
+        index = torch.where(index > high, 2 * high - index, index)
+        places.append((index, index + shift))
+    (rows0, rows1), (columns0, columns1) = places
+    return tuple(
+        image.permute(0, 2, 3, 1)[images, rows[:, :, None], columns[:, None]].permute(0, 3, 1, 2)
+        for image, rows, columns in ((img0, rows0, columns0), (img1, rows1, columns1))
+    )
+
+
+def _resampled(images: Tensor, field: Tensor) -> Tensor:
+    """Images (N, C, H, W) read at shifts (N, H, W, 2) in pixels, reflected where they end."""
+    height, width = images.shape[-2:]
+    rows = torch.arange(height, device=images.device)[:, None] + field[..., 0]
+    columns = torch.arange(width, device=images.device) + field[..., 1]
+    grid = torch.stack((2 * columns / (width - 1) - 1, 2 * rows / (height - 1) - 1), dim=-1)
+    values = images if images.is_floating_point() else images.float()
+    found = F.grid_sample(
+        values, grid.to(values.dtype), mode="bicubic", padding_mode="reflection", align_corners=True
+    )
+    # Bicubic interpolation overshoots at edges.
+    lowest, highest = (bound.detach() for bound in torch.aminmax(values.flatten(1), dim=1))
+    found = found.clamp(lowest.view(-1, 1, 1, 1), highest.view(-1, 1, 1, 1))
+    return found if images.is_floating_point() else found.round().to(images.dtype)

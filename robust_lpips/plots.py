@@ -6,6 +6,7 @@ backend nor their settings change a plot, nor a plot them.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -340,6 +341,48 @@ def plot_comparison(scores: pd.DataFrame, path: str | Path, title: str) -> Path:
     return path
 
 
+def plot_pareto(points: pd.DataFrame, path: str | Path, title: str, label: str) -> Path:
+    """Accuracy against r_rf at 1 px of designs that start from networks, joined to them.
+
+    Panels: all points, with the front of those that no other beats; and each network that has more
+    than two by itself, enlarged, with its own front. Colour tells the design, shape the network;
+    labels the design and the time that it takes, in units of the network's as it is. Bars are 95 %
+    intervals.
+
+    Args:
+        points: a row a design: ``network, design, base`` (bool: the network as it is), ``rrf_1,
+            rrf_1_low, rrf_1_high, two_afc, two_afc_low, two_afc_high`` in percent (bounds may be
+            NaN), and ``time``.
+        path: a ``.png`` file.
+        title: its first line is the heading; further lines say what the numbers are of.
+        label: what ``two_afc`` is.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        ValueError: another suffix, or points without rows.
+    """
+    path = _checked(path, points=points)
+    points = points.assign(color=_design_colors(points), shape=_network_shapes(points))
+    networks = dict(iter(points.groupby("network", sort=False)))
+    enlarged = {name: rows for name, rows in networks.items() if len(rows) > 2}
+    overview = {} if enlarged and len(networks) == 1 else {_ALL: points}
+    top = 0.65 + 0.16 * title.count("\n")
+    panels = overview | enlarged
+    # A single panel is wider, for the keys below it.
+    width = 1.2 + 5.0 * len(panels) + 2.0 * (len(panels) == 1)
+    with _figure(path, (width, top + 5.55), title) as figure:
+        axes = _panels(figure, len(panels), left=0.75, right=0.2, top=top, height=4.2, gap=0.75)
+        for each, (name, rows) in zip(axes, panels.items(), strict=True):
+            named = rows[~rows["network"].isin(list(enlarged))] if name == _ALL else rows
+            _draw_designs(each, rows, named)
+            each.set_title(name)
+            each.set_ylabel(label)
+        _draw_design_key(figure, points)
+    return path
+
+
 def plot_user_study(
     people: pd.DataFrame, curves: pd.DataFrame, path: str | Path, title: str
 ) -> Path:
@@ -472,6 +515,105 @@ def plot_shift_examples(
     return path
 
 
+def plot_registration_human(
+    people: pd.DataFrame, curves: pd.DataFrame, path: str | Path, title: str
+) -> Path:
+    """Who notices a shift, and what a metric charges for it, a panel a metric.
+
+    Args:
+        people: ``shift`` (pixels), ``noticed, noticed_low, noticed_high``, shares (NaN where there
+            is no interval).
+        curves: ``metric, variant, shift`` (pixels) and ``scaled``, the distance in units of shares.
+        path: a ``.png`` file.
+        title: its first line is the heading; further lines say what the numbers are of.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        ValueError: another suffix, or a table without rows.
+    """
+    path = _checked(path, people=people, curves=curves)
+    panels = dict(iter(curves.groupby("metric", sort=False)))
+    top = _title_height(title) + 0.3
+    with _figure(path, (1.2 + 4.3 * max(2, len(panels)), top + 3.9), title) as figure:
+        axes = _panels(figure, len(panels), left=0.7, right=0.2, top=top, height=3.0, gap=0.75)
+        for each, (metric, rows) in zip(axes, panels.items(), strict=True):
+            _draw_noticed(each, people, rows)
+            each.set_title(metric)
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(
+            handles, labels, loc="lower left", bbox_to_anchor=(0.05, 0.0), ncols=4, **_KEY
+        )
+    return path
+
+
+def plot_descent(
+    curves: pd.DataFrame, images: Mapping[str, Sequence[np.ndarray]], path: str | Path, title: str
+) -> Path:
+    """Losses of images that are optimised against the steps, and the images beside them.
+
+    Args:
+        curves: ``loss`` (its name), ``step, window, value``.
+        images: what is shown, by name, each of the same windows, uint8 (H, W, 3).
+        path: a ``.png`` file.
+        title: its first line is the heading; further lines say what the numbers are of.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        ValueError: another suffix, or curves without rows.
+    """
+    path = _checked(path, curves=curves)
+    top = _title_height(title) + 0.3
+    rows = list(zip(*images.values(), strict=True))
+    right = len(images) * _THUMBNAIL + 0.45
+    height = max(3.2, len(rows) * (_THUMBNAIL + 0.2) - 0.2)
+    with _figure(path, (5.6 + right, top + height + 0.6), title) as figure:
+        (axes,) = _panels(figure, 1, left=0.75, right=right, top=top, height=height, gap=0)
+        _draw_losses(axes, curves)
+        for i, row in enumerate(rows):
+            _draw_thumbnails(figure, 5.6 + 0.25, top + i * (_THUMBNAIL + 0.2), row, list(images))
+    return path
+
+
+def plot_failures(
+    table: pd.DataFrame,
+    images: Mapping[str, Sequence[np.ndarray]],
+    path: str | Path,
+    title: str,
+) -> Path:
+    """Pairs of images, with the shift that is estimated and distances before and after alignment.
+
+    Args:
+        table: a row a case: ``case, radius``; ``true_rows, true_columns`` (NaN: none), ``rows,
+            columns``, in pixels; ``unregistered, registered, human``, distances.
+        images: both images of each case, uint8 (H, W, 3).
+        path: a ``.png`` file.
+        title: its first line is the heading; further lines say what the numbers are of.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        ValueError: another suffix, or a table without rows.
+    """
+    path = _checked(path, table=table)
+    beside, width, height = 4, 2 * _THUMBNAIL + 0.45, _THUMBNAIL + 1.05
+    top = _title_height(title) + 0.1
+    lines = -(-len(table) // beside)
+    with _figure(path, (0.2 + beside * width, top + lines * height), title) as figure:
+        for i, row in enumerate(table.to_dict("records")):
+            left, above = 0.25 + i % beside * width, top + i // beside * height
+            _draw_heading(figure, left, above, row["case"], size=9)
+            labels = ("first", "second")
+            _draw_thumbnails(figure, left, above + 0.2, images[row["case"]], labels)
+            below = above + 0.2 + _THUMBNAIL + 0.12
+            _draw_cells(figure, left, below, 0.16, (2 * _THUMBNAIL,), _alignment(row))
+    return path
+
+
 # --- Figures -----------------------------------------------------------------------------------
 
 
@@ -583,12 +725,6 @@ def _draw_points(
     # Before the labels, which are placed in the final view.
     axes.set_xlim(left=max(axes.get_xlim()[0], 0.0) if left is None else left)
     axes.set_xlabel(f"{_RRF} at 1 px, lower is better")
-    # Bars as left, bottom, right and top.
-    x, y = rows["rrf_1"], rows["two_afc"]
-    bars = [
-        *zip(rows["rrf_1_low"], y, rows["rrf_1_high"], y, strict=True),
-        *zip(x, rows["two_afc_low"], x, rows["two_afc_high"], strict=True),
-    ]
     order = sorted(rows.to_dict("records"), key=lambda row: row["state"] == "reference")
     named = [row for row in order if row["state"] in labelled]
     _place_labels(
@@ -597,8 +733,18 @@ def _draw_points(
         [str(numbers.get(row["row"], row["row"])) for row in named],
         [_color(row) for row in named],
         markers=rows[["rrf_1", "two_afc"]].to_numpy(float),
-        bars=np.array(bars, dtype=float),
+        bars=_bars(rows),
     )
+
+
+def _bars(rows: pd.DataFrame) -> np.ndarray:
+    """Bars of intervals as left, bottom, right and top: (2 N, 4)."""
+    x, y = rows["rrf_1"], rows["two_afc"]
+    bars = [
+        *zip(rows["rrf_1_low"], y, rows["rrf_1_high"], y, strict=True),
+        *zip(x, rows["two_afc_low"], x, rows["two_afc_high"], strict=True),
+    ]
+    return np.array(bars, dtype=float)
 
 
 def _draw_row_key(figure: Figure, rows: pd.DataFrame, numbers: dict[str, int], top: float) -> None:
@@ -678,6 +824,90 @@ def _marker(color: str, shape: str, *, filled: bool = True, size: float = 7) -> 
         "markeredgecolor": "white" if filled else color,
         "markeredgewidth": 0.6 if filled else 1.3,
     }
+
+
+# --- Designs -----------------------------------------------------------------------------------
+
+_ALL = "All"
+_DESIGNS = (*_LINES[:-1], "#7F4F24")
+_FRONT = {"color": _INK, "lw": 1.0, "linestyle": "--", "alpha": 0.6}
+
+
+def _design_colors(points: pd.DataFrame) -> pd.Series:
+    """A colour a design; networks as they are are dark."""
+    designs = points.loc[~points["base"], "design"].unique()
+    colors = dict(zip(designs, itertools.cycle(_DESIGNS)))
+    return points["design"].map(colors).where(~points["base"], _INK)
+
+
+def _network_shapes(points: pd.DataFrame) -> pd.Series:
+    shapes = zip(points["network"].unique(), itertools.cycle(_SHAPES))
+    return points["network"].map(dict(shapes))
+
+
+def _pareto_front(points: pd.DataFrame) -> pd.DataFrame:
+    """Points than which no other has less ``rrf_1`` at as much ``two_afc``, from left to right."""
+    order = points.sort_values(["rrf_1", "two_afc"], ascending=[True, False], kind="stable")
+    best = order["two_afc"].cummax().shift(fill_value=-np.inf)
+    return order[order["two_afc"] > best]
+
+
+def _draw_designs(axes: Axes, points: pd.DataFrame, named: pd.DataFrame) -> None:
+    """Markers joined to those of their networks, the front, and labels of those ``named``."""
+    for _, rows in points.groupby("network", sort=False):
+        for x, y in rows.loc[rows["base"], ["rrf_1", "two_afc"]].to_numpy():
+            for end in rows[["rrf_1", "two_afc"]].to_numpy():
+                axes.plot([x, end[0]], [y, end[1]], color=_GREY, alpha=0.5, lw=0.7, zorder=1.8)
+    for row in points.to_dict("records"):
+        x, y, color = row["rrf_1"], row["two_afc"], row["color"]
+        bar = {"color": color, "alpha": 0.3, "lw": 0.9, "zorder": 2}
+        axes.plot([row["rrf_1_low"], row["rrf_1_high"]], [y, y], **bar)
+        axes.plot([x, x], [row["two_afc_low"], row["two_afc_high"]], **bar)
+        axes.plot(x, y, **_marker(color, row["shape"], size=8), zorder=5 if row["base"] else 4)
+    front = _pareto_front(points)
+    axes.plot(front["rrf_1"], front["two_afc"], drawstyle="steps-post", **_FRONT, zorder=1.9)
+    left, right = axes.get_xlim()
+    # Rates of 0 are common: their markers are not to be cut.
+    axes.set_xlim(left=max(left, -0.03 * right))
+    axes.set_xlabel(f"{_RRF} at 1 px, lower is better")
+    _place_labels(
+        axes,
+        named[["rrf_1", "two_afc"]].to_numpy(float),
+        [
+            row["design"] if row["base"] else f"{row['design']}, {row['time']:.1f}x"
+            for row in named.to_dict("records")
+        ],
+        list(named["color"]),
+        markers=points[["rrf_1", "two_afc"]].to_numpy(float),
+        bars=_bars(points),
+    )
+
+
+def _draw_design_key(figure: Figure, points: pd.DataFrame) -> None:
+    """What shapes, lines and colours stand for, at the bottom."""
+    networks, designs = (points.drop_duplicates(name) for name in ("network", "design"))
+    lines = [
+        *(
+            Line2D([], [], **_marker(_GREY, row["shape"]), label=row["network"])
+            for row in networks.to_dict("records")
+        ),
+        Line2D([], [], **_FRONT, label="Pareto front"),
+        Line2D([], [], color=_GREY, lw=0.9, label="95 % interval"),
+    ]
+    swatch = {"lw": 5, "solid_capstyle": "butt"}
+    colors = [
+        Line2D([], [], color=row["color"], **swatch, label=row["design"])
+        for row in designs.to_dict("records")
+    ]
+    width, height = figure.get_size_inches()
+    for bottom, handles in ((0.4, lines), (0.0, colors)):
+        figure.legend(
+            handles=handles,
+            loc="lower left",
+            bbox_to_anchor=(0.55 / width, bottom / height),
+            ncols=min(len(handles), round(width / 1.9)),
+            **_KEY,
+        )
 
 
 # --- Scores ------------------------------------------------------------------------------------
@@ -949,10 +1179,10 @@ _THUMBNAIL = 1.32
 _Cells = list[tuple[Sequence[str], str, bool]]
 
 
-def _draw_heading(figure: Figure, left: float, top: float, text: str) -> None:
+def _draw_heading(figure: Figure, left: float, top: float, text: str, size: float = 10.5) -> None:
     """A heading over a column; its place in inches."""
     width, height = figure.get_size_inches()
-    figure.text(left / width, 1 - top / height, text, va="top", size=10.5, color=_INK)
+    figure.text(left / width, 1 - top / height, text, va="top", size=size, color=_INK)
 
 
 def _draw_thumbnails(
@@ -1016,6 +1246,49 @@ def _verdicts(rows: pd.DataFrame) -> _Cells:
             verdict, color = row["closer"], _INK
         lines.append(((row["metric"], before, after, verdict), color, row["flips"]))
     return lines
+
+
+def _alignment(row: Mapping[str, float]) -> _Cells:
+    """What is estimated of one pair, and what it does to the distance."""
+    estimate = f"estimate ({row['rows']:g}, {row['columns']:g})"
+    if not np.isnan(row["true_rows"]):
+        estimate += f", true ({row['true_rows']:g}, {row['true_columns']:g})"
+    distances = f"{row['unregistered']:.3f} → {row['registered']:.3f}, human {row['human']:.3f}"
+    return [
+        ((f"{estimate}, radius {row['radius']}",), _GREY, False),
+        ((distances,), _INK, False),
+    ]
+
+
+# --- Registration ------------------------------------------------------------------------------
+
+
+def _draw_noticed(axes: Axes, people: pd.DataFrame, rows: pd.DataFrame) -> None:
+    """People's share with its interval, and the variants of one metric."""
+    x = people["shift"]
+    axes.fill_between(
+        x, people["noticed_low"], people["noticed_high"], color=_INK, alpha=0.13, lw=0
+    )
+    axes.plot(x, people["noticed"], color=_INK, lw=3.0, alpha=0.75, label="people")
+    for i, (variant, curve) in enumerate(rows.groupby("variant", sort=False)):
+        axes.plot(curve["shift"], curve["scaled"], **_line_style(i), label=variant)
+    axes.set_ylabel("share who notice, or scaled distance")
+    _shift_axis(axes, people)
+
+
+def _draw_losses(axes: Axes, curves: pd.DataFrame) -> None:
+    """Each window's loss, thin, and their means."""
+    for i, (name, rows) in enumerate(curves.groupby("loss", sort=False)):
+        color = _LINES[i]
+        for _, window in rows.groupby("window"):
+            axes.plot(window["step"], window["value"], color=color, alpha=0.3, lw=0.7)
+        mean = rows.groupby("step")["value"].mean()
+        axes.plot(mean.index, mean, color=color, lw=2.0, label=f"{name}, mean")
+    axes.set_yscale("log")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss (thin: each window)")
+    axes.legend(loc="upper right")
 
 
 # --- Labels ------------------------------------------------------------------------------------

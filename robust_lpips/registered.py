@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from robust_lpips import inputs
 from robust_lpips.registration import (
     align,
+    align_inside,
     align_tiles,
     estimate_tile_translations,
     estimate_translation,
@@ -20,6 +21,7 @@ Metric = Callable[..., Tensor]
 Penalty = Callable[[Tensor], Tensor]
 
 MODES = ("global", "tiles")
+BORDERS = ("crop", "reflect")
 
 # Of so many answers about an image shifted by 0, 1, ... 9 pixels, so many were "the same": counted
 # from those released with Ghildyal and Liu, ECCV 2022 (github.com/abhijay9/ShiftTolerant-LPIPS).
@@ -50,6 +52,12 @@ class Registered(nn.Module):
             gives (N,) distances.
         mode: ``"global"``, one shift a pair, or ``"tiles"``, a field of shifts, for large images
             whose misalignment varies.
+        border: what becomes of pixels that only one of the images shows. ``"crop"``: the inside of
+            the first image is compared, ``radius`` pixels from its border, whatever the shift; then
+            whole-pixel shifts that are found change nothing, to the last bit, and the metric has
+            fewer pixels to look at. ``"reflect"``: what both show is compared, all of it, continued
+            by reflection, and images that need not move are measured as they are: for losses.
+            Tiles are always continued.
         tile: side of the tiles in pixels, in that mode.
         subpixel: estimate fractions of pixels, and resample both images by half of them.
 
@@ -74,6 +82,7 @@ class Registered(nn.Module):
         penalty: Literal["human"] | Penalty | None = None,
         mode: Literal["global", "tiles"] = "global",
         *,
+        border: Literal["crop", "reflect"] = "crop",
         tile: int = 64,
         subpixel: bool = False,
     ) -> None:
@@ -84,6 +93,10 @@ class Registered(nn.Module):
             raise ValueError(f"radius must be a whole number from 1; got {radius!r}")
         if mode not in MODES:
             raise ValueError(f"mode must be one of {', '.join(map(repr, MODES))}; got {mode!r}")
+        if border not in BORDERS:
+            raise ValueError(
+                f"border must be one of {', '.join(map(repr, BORDERS))}; got {border!r}"
+            )
         if penalty == "human":
             penalty = HumanPenalty(metric)
         if penalty is not None and not callable(penalty):
@@ -92,6 +105,7 @@ class Registered(nn.Module):
         self.radius = radius
         self.penalty = penalty
         self.mode = mode
+        self.border = border
         self.tile = tile
         self.subpixel = subpixel
 
@@ -112,8 +126,7 @@ class Registered(nn.Module):
             inputs.as_batch(name, image, 1) for name, image in (("img0", img0), ("img1", img1))
         )
         shifts = self.translation(img0, img1)
-        aligned = align(img0, img1, shifts) if shifts.ndim == 2 else align_tiles(img0, img1, shifts)
-        distance = self.metric(*aligned, **options)
+        distance = self.metric(*self._aligned(img0, img1, shifts), **options)
         if self.penalty is None:
             return distance
         if not isinstance(distance, Tensor):
@@ -134,8 +147,16 @@ class Registered(nn.Module):
             img0, img1, self.radius, tile=self.tile, subpixel=self.subpixel
         )
 
+    def _aligned(self, img0: Tensor, img1: Tensor, shifts: Tensor) -> tuple[Tensor, Tensor]:
+        if self.mode == "tiles":
+            return align_tiles(img0, img1, shifts)
+        if self.border == "crop":
+            return align_inside(img0, img1, shifts, self.radius)
+        return align(img0, img1, shifts)
+
     def extra_repr(self) -> str:
-        return f"radius={self.radius}, mode={self.mode!r}, subpixel={self.subpixel}"
+        settings = {"radius": self.radius, "mode": self.mode, "border": self.border}
+        return ", ".join(f"{name}={value!r}" for name, value in settings.items())
 
 
 class HumanPenalty(nn.Module):

@@ -23,14 +23,26 @@ _LUMINANCE = (0.299, 0.587, 0.114)
 # 255 steps.
 _FLAT = 0.004
 
-# Side of the neighbourhood whose mean is taken off: what is broader tells little about position, and
-# lighting and coloured noise are. Chosen, as what follows, on photographs of the training split.
+# Side of the neighbourhood whose mean is taken off: what is broader tells little about position,
+# and lighting and coloured noise are. Chosen, as what follows, on photographs of the training split.
 _NEIGHBOURHOOD = 9
 
-# Log-likelihood ratio to no shift from which a shift is believed, and the most pixels that count as
-# observations: what JPEG and filters leave is not noise that more pixels would average out.
-_MIN_EVIDENCE = 30.0
+# What a shift costs a pixel of its length, in units of log-likelihood: of shifts that are as likely
+# the shortest is taken. And by how much it has to be more likely than none.
+_PRIOR = 2.0
+_MIN_EVIDENCE = 15.0
+
+# Fractions of a pixel below this are within the error of the estimate.
+_MIN_FRACTION = 0.05
+
+# So many pixels further than asked for is searched: a peak at the radius has neighbours then, and
+# a shift of a pixel more is undone as far as may be. With three, fewer patches stayed in place.
+_BEYOND = 1
+
+# The most pixels that count as observations: what JPEG and filters leave is not noise that more
+# pixels would average out. And the share of the variance that never is explained.
 _MOST_OBSERVATIONS = 64**2
+_UNEXPLAINED = 1e-4
 
 
 def estimate_translation(
@@ -47,7 +59,7 @@ def estimate_translation(
         img0: (N, 3, H, W) or (3, H, W), floating or uint8.
         img1: the same shape.
         radius: the largest shift along each axis, in whole pixels, from 1; sides have to be
-            ``2 * radius + 16`` pixels or more.
+            ``2 * radius + 18`` pixels or more.
         subpixel: refine by the parabola through the correlations around the best one.
 
     Returns:
@@ -59,9 +71,8 @@ def estimate_translation(
     """
     with torch.no_grad():
         first, second = _structures(img0, img1, radius)
-        found = correlations(first, second, radius)
-        centre = found.new_zeros(len(found), 2)
-        return _most_likely(found, centre, _pixels(first, radius), subpixel)
+        centre = torch.zeros(len(first), 2, device=first.device)
+        return _most_likely(first, second, radius, centre, subpixel)
 
 
 def estimate_tile_translations(
@@ -86,20 +97,17 @@ def estimate_tile_translations(
     Raises:
         ValueError: images or radius other than it takes; tiles that are too small for the radius.
     """
-    if tile < 2 * radius + _MIN_TEMPLATE:
+    if tile < _least_side(radius):
         raise ValueError(
-            f"tile must be at least {2 * radius + _MIN_TEMPLATE} pixels for radius {radius}; "
-            f"got {tile}"
+            f"tile must be at least {_least_side(radius)} pixels for radius {radius}; got {tile}"
         )
     with torch.no_grad():
         overall = estimate_translation(img0, img1, radius, subpixel=subpixel)
         pair = _structures(img0, img1, radius)
         first, second = (_tiles(image, tile) for image in pair)
         rows, columns = first.shape[1:3]
-        found = correlations(first.flatten(0, 2), second.flatten(0, 2), radius)
         centre = overall.repeat_interleave(rows * columns, 0)
-        pixels = _pixels(first, radius)
-        own = _most_likely(found, centre, pixels, subpixel)
+        own = _most_likely(first.flatten(0, 2), second.flatten(0, 2), radius, centre, subpixel)
         return own.unflatten(0, (-1, rows, columns))
 
 
@@ -157,6 +165,34 @@ def align(img0: Tensor, img1: Tensor, translation: Tensor) -> tuple[Tensor, Tens
     return img0, img1
 
 
+def align_inside(
+    img0: Tensor, img1: Tensor, translation: Tensor, radius: int
+) -> tuple[Tensor, Tensor]:
+    """The inside of ``img0``, ``radius`` pixels from its border, and what of ``img1`` is like it.
+
+    Which pixels of ``img0`` are compared does not depend on the shift. So, whatever window of a
+    scene ``img1`` is, within the radius, the result is the same to the last bit.
+
+    Args:
+        img0: (N, C, H, W).
+        img1: the same shape.
+        translation: (N, 2), as :func:`align` takes it, of whole pixels up to ``radius`` and
+            fractions, which are shared as there.
+        radius: in pixels.
+
+    Returns:
+        Two (N, C, H - 2 radius, W - 2 radius). Gradients go back to both images.
+    """
+    whole = translation.round()
+    img0, img1 = align(img0, img1, translation - whole)
+    height, width = (side - 2 * radius for side in img0.shape[-2:])
+    first = img0[..., radius : radius + height, radius : radius + width]
+    begin = whole.long() + radius
+    rows = begin[:, :1] + torch.arange(height, device=img1.device)
+    columns = begin[:, 1:] + torch.arange(width, device=img1.device)
+    return first, _gathered(img1, rows, columns)
+
+
 def align_tiles(img0: Tensor, img1: Tensor, translations: Tensor) -> tuple[Tensor, Tensor]:
     """:func:`align` with a shift that varies: between the tiles' centres it is interpolated.
 
@@ -194,7 +230,7 @@ def _structures(img0: Tensor, img1: Tensor, radius: int) -> tuple[Tensor, Tensor
     """Both images checked, as (N, H, W) luminance in units of [-1, 1] less its local mean."""
     if not isinstance(radius, int) or isinstance(radius, bool) or radius < 1:
         raise ValueError(f"radius must be a whole number from 1; got {radius!r}")
-    least = 2 * radius + _MIN_TEMPLATE
+    least = _least_side(radius)
     images = {"img0": img0, "img1": img1}
     batches = {}
     for name, image in images.items():
@@ -214,13 +250,16 @@ def _structure(images: Tensor) -> Tensor:
     scale = 1 / 127.5 if images.dtype == torch.uint8 else 1.0
     weights = torch.tensor(_LUMINANCE, device=images.device) * scale
     luminance = torch.einsum("nchw,c->nhw", images.float(), weights)
-    padded = F.pad(luminance[:, None], (_NEIGHBOURHOOD // 2,) * 4, mode="reflect")[:, 0]
-    return luminance - _window_means(padded, _NEIGHBOURHOOD, _NEIGHBOURHOOD)
+    means = luminance[:, None]
+    for size in ((_NEIGHBOURHOOD, 1), (1, _NEIGHBOURHOOD)):
+        around = [side // 2 for side in size]
+        # Of what is inside alone: a border of reflections would not move with the image.
+        means = F.avg_pool2d(means, size, 1, around, count_include_pad=False)
+    return luminance - means[:, 0]
 
 
-def _pixels(images: Tensor, radius: int) -> int:
-    height, width = (side - 2 * radius for side in images.shape[-2:])
-    return height * width
+def _least_side(radius: int) -> int:
+    return 2 * (radius + _BEYOND) + _MIN_TEMPLATE
 
 
 def _direct(template: Tensor, image: Tensor, radius: int) -> Tensor:
@@ -242,49 +281,53 @@ def _window_means(images: Tensor, height: int, width: int) -> Tensor:
     return F.avg_pool2d(F.avg_pool2d(images, (height, 1), 1), (1, width), 1)
 
 
-def _most_likely(found: Tensor, centre: Tensor, pixels: int, subpixel: bool) -> Tensor:
+def _most_likely(
+    first: Tensor, second: Tensor, radius: int, centre: Tensor, subpixel: bool
+) -> Tensor:
     """The best shift (N, 2) where it is believed, else ``centre`` (N, 2)."""
-    radius = found.shape[-1] // 2
-    best = found.flatten(1).argmax(dim=1)
-    shifts = torch.stack((best // found.shape[-1], best % found.shape[-1]), dim=1) - radius
-    peaks = found.flatten(1).gather(1, best[:, None])[:, 0]
-    shifts = shifts.to(found.dtype)
+    searched = radius + _BEYOND
+    found = correlations(first, second, searched)
+    side, pixels = found.shape[-1], math.prod(n - 2 * searched for n in first.shape[1:])
+    whole = torch.arange(side, device=found.device, dtype=found.dtype) - searched
+    shifts = torch.cartesian_prod(whole, whole)
+    lengths = (shifts - centre.round()[:, None]).norm(dim=-1)
+    likelihood = _log_likelihood(found.flatten(1), pixels) - _PRIOR * lengths
+    outside = shifts.abs().amax(dim=1) == searched  # no parabola there
+    best = likelihood.masked_fill(outside, -torch.inf).argmax(dim=1)
+    nearest = lengths.argmin(dim=1)
+    gain = likelihood.gather(1, torch.stack((best, nearest), dim=1)).diff(dim=1).neg()[:, 0]
+    chosen = torch.where((gain > _MIN_EVIDENCE)[:, None], shifts[best], centre)
     if subpixel:
-        offsets, gains = _parabolas(found, best)
-        shifts, peaks = shifts + offsets, (peaks + gains).clamp(max=1.0)
-    there = (centre.round().long() + radius).clamp(0, 2 * radius)
-    prior = found[torch.arange(len(found), device=found.device), there[:, 0], there[:, 1]]
-    return torch.where((_evidence(peaks, prior, pixels) > _MIN_EVIDENCE)[:, None], shifts, centre)
+        offsets, gain = _parabolas(found, best, pixels)
+        refined = (gain > _MIN_EVIDENCE) & (offsets.abs().amax(dim=1) > _MIN_FRACTION)
+        refined &= (chosen == shifts[best]).all(dim=1) | (best == nearest)
+        chosen = torch.where(refined[:, None], shifts[best] + offsets, chosen)
+    return chosen.clamp(-radius, radius)
 
 
-def _evidence(peak: Tensor, prior: Tensor, pixels: int) -> Tensor:
-    """Log-likelihood ratio of one shift to another, from their correlations.
-
-    As of a regression: with correlation r, 1 - r^2 of the variance is left unexplained, and n
+def _log_likelihood(correlation: Tensor, pixels: int) -> Tensor:
+    """Of a regression: with correlation r, 1 - r^2 of the variance is left unexplained, and n
     observations have the log-likelihood -n/2 log(1 - r^2).
     """
-    left = [1.0 - r.clamp(min=0.0).square() + 1e-6 for r in (peak, prior)]
-    return min(pixels, _MOST_OBSERVATIONS) / 2 * (left[1] / left[0]).log()
+    left = 1.0 - correlation.clamp(min=0.0).square() + _UNEXPLAINED
+    return -min(pixels, _MOST_OBSERVATIONS) / 2 * left.log()
 
 
-def _parabolas(found: Tensor, best: Tensor) -> tuple[Tensor, Tensor]:
-    """Where the parabolas through the best correlation have their tops (N, 2), and how far above.
+def _parabolas(found: Tensor, best: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
+    """Where the parabolas through the best correlations have their tops, (N, 2) from there.
 
-    At the border of the search there is none.
+    And by how much they are more likely: (N,).
     """
-    side = found.shape[-1]
-    flat = found.flatten(1)
-    offsets, gains = [], []
-    for position, step in ((best // side, side), (best % side, 1)):
-        inside = (position > 0) & (position < side - 1)
-        at = torch.where(inside, best, side + 1)
-        left, middle, right = (flat.gather(1, (at + i * step)[:, None])[:, 0] for i in (-1, 0, 1))
+    side, flat = found.shape[-1], found.flatten(1)
+    offsets, top = [], 0.0
+    for step in (side, 1):
+        around = torch.stack((best - step, best, best + step), dim=1)
+        left, middle, right = flat.gather(1, around).unbind(dim=1)
         curvature = (2 * middle - left - right).clamp_min(1e-12)
-        offset = ((right - left) / (2 * curvature)).clamp(-0.5, 0.5)
-        gain = (right - left) * offset / 4
-        offsets.append(torch.where(inside, offset, 0.0))
-        gains.append(torch.where(inside, gain, 0.0))
-    return torch.stack(offsets, dim=1), sum(gains)
+        offsets.append(((right - left) / (2 * curvature)).clamp(-0.5, 0.5))
+        top = top + (right - left) * offsets[-1] / 4
+    likelihood = [_log_likelihood(r.clamp(max=1.0), pixels) for r in (middle, middle + top)]
+    return torch.stack(offsets, dim=1), likelihood[1] - likelihood[0]
 
 
 def _tiles(images: Tensor, tile: int) -> Tensor:
@@ -308,7 +351,7 @@ def _tiles(images: Tensor, tile: int) -> Tensor:
 
 def _overlap(img0: Tensor, img1: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
     """What both show at whole shifts (N, 2), continued by reflection to the size that they had."""
-    images, places = torch.arange(len(img0), device=img0.device)[:, None, None], []
+    places = []
     for axis, length in enumerate(img0.shape[-2:]):
         shift = offsets[:, axis, None]
         low, high = (-shift).clamp_min(0), length - 1 - shift.clamp_min(0)
@@ -317,10 +360,14 @@ def _overlap(img0: Tensor, img1: Tensor, offsets: Tensor) -> tuple[Tensor, Tenso
         index = torch.where(index > high, 2 * high - index, index)
         places.append((index, index + shift))
     (rows0, rows1), (columns0, columns1) = places
-    return tuple(
-        image.permute(0, 2, 3, 1)[images, rows[:, :, None], columns[:, None]].permute(0, 3, 1, 2)
-        for image, rows, columns in ((img0, rows0, columns0), (img1, rows1, columns1))
-    )
+    return _gathered(img0, rows0, columns0), _gathered(img1, rows1, columns1)
+
+
+def _gathered(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Images (N, C, H, W) at rows (N, H') and columns (N, W'): (N, C, H', W')."""
+    numbers = torch.arange(len(images), device=images.device)[:, None, None]
+    last = images.permute(0, 2, 3, 1)[numbers, rows[:, :, None], columns[:, None]]
+    return last.permute(0, 3, 1, 2)
 
 
 def _resampled(images: Tensor, field: Tensor) -> Tensor:

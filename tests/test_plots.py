@@ -6,10 +6,12 @@ from PIL import Image
 
 from robust_lpips.plots import (
     _cost,
+    _pareto_front,
     _places,
     _spread,
     plot_ablation,
     plot_comparison,
+    plot_pareto,
     plot_shift_curves,
     plot_training,
     plot_training_curves,
@@ -268,3 +270,58 @@ class TestComparison:
             plot_comparison(scores, tmp_path / "a.pdf", TITLE)
         with pytest.raises(ValueError, match="scores has no rows"):
             plot_comparison(scores.head(0), tmp_path / "a.png", TITLE)
+
+
+def designs(*networks: str) -> pd.DataFrame:
+    rows = [
+        {"network": network, "design": design, "base": i == 0, "time": 1.0 + i}
+        | {"rrf_1": 3.0 - i, "rrf_1_low": 2.5 - i, "rrf_1_high": 4.0 - i}
+        | {"two_afc": 87.0 - i, "two_afc_low": 85.0 - i, "two_afc_high": 88.0 - i}
+        for network in networks
+        for i, design in enumerate(("unchanged", "registered", "jittered"))
+    ]
+    return pd.DataFrame(rows)
+
+
+class TestPareto:
+    @pytest.mark.parametrize(
+        ("points", "panels"),
+        [
+            (designs("alexnet"), 1),
+            (designs("alexnet").head(2), 1),
+            (designs("alexnet", "vgg16"), 3),
+            (designs("alexnet", "vgg16").head(5), 2),
+        ],
+    )
+    def test_networks_of_more_than_two_have_a_panel(self, points, panels, tmp_path):
+        path = plot_pareto(points, tmp_path / "new" / "pareto.png", TITLE, "2AFC (%)")
+        image = pixels(path)
+        assert has_color(image, BLURPOOL)
+        spines = (image < 200).all(axis=-1).sum(axis=0) > image.shape[0] / 2
+        assert np.count_nonzero(np.diff(spines.astype(int)) == 1) == panels
+        # Nothing is cut off: the margins stay white.
+        assert (image[:, [0, 1, -2, -1]] == 255).all()
+        assert (image[[0, 1, -2, -1]] == 255).all()
+
+    def test_front_is_what_nothing_beats(self):
+        rng = np.random.default_rng(0)
+        values = rng.integers(0, 12, (60, 2)).astype(float)
+        points = pd.DataFrame(values, columns=["rrf_1", "two_afc"]).drop_duplicates()
+        beaten = [
+            ((points["rrf_1"] <= x) & (points["two_afc"] >= y)).sum() > 1
+            for x, y in points.to_numpy()
+        ]
+        front = _pareto_front(points)
+        assert set(front.index) == set(points.index[~np.array(beaten)])
+        assert front["rrf_1"].is_monotonic_increasing
+
+    def test_without_intervals(self, tmp_path):
+        bounds = [f"{name}_{end}" for name in ("rrf_1", "two_afc") for end in ("low", "high")]
+        points = designs("alexnet").assign(**dict.fromkeys(bounds, NAN))
+        assert has_color(pixels(plot_pareto(points, tmp_path / "a.png", TITLE, "2AFC")), BLURPOOL)
+
+    def test_errors(self, tmp_path):
+        with pytest.raises(ValueError, match=r"path must end in \.png"):
+            plot_pareto(designs("alexnet"), tmp_path / "a.pdf", TITLE, "2AFC")
+        with pytest.raises(ValueError, match="points has no rows"):
+            plot_pareto(designs("alexnet").head(0), tmp_path / "a.png", TITLE, "2AFC")

@@ -46,7 +46,22 @@ class TestDistance:
     def test_where_nothing_is_shifted_is_the_metrics(self):
         image = texture(2, 3, 64, 64)
         noisy = image + 0.1 * texture(2, 3, 64, 64, seed=1)
-        assert torch.equal(Registered(l1)(image, noisy), l1(image, noisy))
+        whole, inside = (Registered(l1, border=border) for border in ("reflect", "crop"))
+        assert torch.equal(whole(image, noisy), l1(image, noisy))
+        images = (image[..., 3:-3, 3:-3], noisy[..., 3:-3, 3:-3])
+        assert torch.equal(inside(image, noisy), l1(*images))
+
+    @pytest.mark.parametrize("shift", [(0, 1), (-2, 3)])
+    def test_of_distorted_images_does_not_depend_on_the_shift(self, released, shift):
+        metric = Registered(released())
+        image, noise = moved((0, 0))[0], 0.2 * texture(1, 3, 76, 76, seed=1)
+        distorted = [
+            moved((y, x))[1] + noise[..., 6 - y : 70 - y, 6 - x : 70 - x]
+            for y, x in ((0, 0), shift)
+        ]
+        assert not torch.equal(*distorted)
+        distances = [metric(image, other, validate=False) for other in distorted]
+        assert torch.equal(*distances)
 
     def test_options_go_to_the_metric(self):
         metric = RobustLPIPS()
@@ -54,7 +69,7 @@ class TestDistance:
         plain, registered = metric(*images, normalize=True), Registered(metric)
         assert registered(*images, normalize=True).item() < 1e-6 < plain.item()
         spatial = registered(*images, normalize=True, spatial=True)
-        assert spatial.shape == (1, 1, 64, 64)
+        assert spatial.shape == (1, 1, 58, 58)
         total, layers = registered(*images, normalize=True, per_layer=True)
         assert_close(layers.sum(dim=1), total)
 
@@ -154,6 +169,7 @@ class TestRefuses:
         ("options", "message"),
         [
             ({"mode": "local"}, "mode must be one of 'global', 'tiles'; got 'local'"),
+            ({"border": "zeros"}, "border must be one of 'crop', 'reflect'; got 'zeros'"),
             ({"radius": 0}, "radius must be a whole number from 1; got 0"),
             ({"penalty": "all"}, "penalty must be None, 'human' or a function; got 'all'"),
         ],

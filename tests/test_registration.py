@@ -10,6 +10,7 @@ from robust_lpips.distortions import apply
 from robust_lpips.registration import (
     DIRECT_RADIUS,
     align,
+    align_inside,
     align_tiles,
     correlations,
     estimate_tile_translations,
@@ -84,6 +85,11 @@ class TestStaysWhere:
         stripes = torch.arange(64).remainder(3).float().sub(1).expand(1, 3, 64, 64)
         assert not estimate_translation(stripes, stripes).any()
 
+    def test_of_shifts_that_fit_the_shortest_is_taken(self):
+        stripes = torch.arange(80).remainder(4).float().mul(0.5).sub(0.8).expand(1, 3, 64, 80)
+        found = estimate_translation(stripes[..., 4:68], stripes[..., 3:67])
+        assert found.tolist() == [[0.0, 1.0]]
+
     @pytest.mark.parametrize("name", ["gaussian_white_noise", "gaussian_blur", "jpeg"])
     def test_only_distorted(self, name):
         generator = np.random.default_rng(0)
@@ -93,7 +99,7 @@ class TestStaysWhere:
 
 
 class TestSubpixel:
-    @pytest.mark.parametrize("quarters", [(1, 0), (2, 3), (-1, -2), (6, -5)])
+    @pytest.mark.parametrize("quarters", [(1, 0), (2, 3), (-1, -2), (6, -5), (11, -10)])
     def test_quarters(self, quarters):
         """Windows shrunk by four, by areas, lie a quarter of a pixel apart."""
         large = pair(quarters, size=384, top=60, left=60)
@@ -152,6 +158,22 @@ class TestAlign:
         assert all(image.grad.isfinite().all() and image.grad.any() for image in images)
 
 
+class TestAlignInside:
+    @pytest.mark.parametrize("shift", [(0, 0), (1, 0), (-2, 3), (3, -3)])
+    def test_what_is_compared_does_not_depend_on_the_shift(self, shift):
+        first, second = align_inside(*pair(shift), torch.tensor([shift]).float(), 3)
+        inside = pair((0, 0))[0][..., 3:-3, 3:-3]
+        assert torch.equal(first, inside)
+        assert torch.equal(second, inside)
+
+    def test_fractions_are_shared_between_both(self):
+        images = pair((1, 0))
+        first, second = align_inside(*images, torch.tensor([[1.25, 0.0]]), 3)
+        expected = align(*images, torch.tensor([[0.25, 0.0]]))
+        assert torch.equal(first, expected[0][..., 3:-3, 3:-3])
+        assert torch.equal(second, expected[1][..., 4:-2, 3:-3])
+
+
 class TestTiles:
     def test_shifts_that_differ_are_found(self):
         left, right = pair((0, 2), size=128), pair((1, -1), size=128, left=20, top=300)
@@ -204,8 +226,8 @@ class TestRefuses:
             estimate_translation(*pair((0, 0)), radius=radius)
 
     def test_images_that_are_too_small(self):
-        image = torch.zeros(1, 3, 21, 64)
-        with pytest.raises(ValueError, match="img0 must be at least 22x22 for radius 3; got 21x64"):
+        image = torch.zeros(1, 3, 23, 64)
+        with pytest.raises(ValueError, match="img0 must be at least 24x24 for radius 3; got 23x64"):
             estimate_translation(image, image)
 
     def test_images_of_two_sizes(self):
@@ -214,6 +236,6 @@ class TestRefuses:
 
     def test_tiles_that_are_too_small(self):
         with pytest.raises(
-            ValueError, match="tile must be at least 22 pixels for radius 3; got 20"
+            ValueError, match="tile must be at least 24 pixels for radius 3; got 20"
         ):
             estimate_tile_translations(*pair((0, 0)), tile=20)

@@ -21,7 +21,7 @@ Metric = Callable[..., Tensor]
 Penalty = Callable[[Tensor], Tensor]
 
 MODES = ("global", "tiles")
-BORDERS = ("crop", "reflect")
+BORDERS = ("reflect", "crop")
 
 # Of so many answers about an image shifted by 0, 1, ... 9 pixels, so many were "the same": counted
 # from those released with Ghildyal and Liu, ECCV 2022 (github.com/abhijay9/ShiftTolerant-LPIPS).
@@ -39,8 +39,8 @@ class Registered(nn.Module):
 
     Which penalty depends on the question. ``None``: *how much do they differ, wherever they lie?*
     Shifts within the radius are free, for frames that drift, for super-resolution and rendering,
-    where the grid of pixels is a convention. ``"human"``: *how much would people see?* A shift costs
-    by how many people notice it, see :class:`HumanPenalty`.
+    where the grid of pixels is a convention. ``"human"``: *how much would people see?* A shift
+    costs by how many people notice it, see :class:`HumanPenalty`.
 
     Args:
         metric: any callable of two batches of images, the reference first, that gives (N,)
@@ -52,11 +52,11 @@ class Registered(nn.Module):
             gives (N,) distances.
         mode: ``"global"``, one shift a pair, or ``"tiles"``, a field of shifts, for large images
             whose misalignment varies.
-        border: what becomes of pixels that only one of the images shows. ``"crop"``: the inside of
-            the first image is compared, ``radius`` pixels from its border, whatever the shift; then
-            whole-pixel shifts that are found change nothing, to the last bit, and the metric has
-            fewer pixels to look at. ``"reflect"``: what both show is compared, all of it, continued
-            by reflection, and images that need not move are measured as they are: for losses.
+        border: what becomes of pixels that only one of the images shows. ``"reflect"``: all that
+            both show is compared, continued by reflection to the size of the images; images that
+            need not move are measured as they are. ``"crop"``: the inside of the first image is
+            compared, ``radius`` pixels from its border, whatever the shift: then whole-pixel shifts
+            that are found change nothing, to the last bit, but a loss does not see that border.
             Tiles are always continued.
         tile: side of the tiles in pixels, in that mode.
         subpixel: estimate fractions of pixels, and resample both images by half of them.
@@ -82,7 +82,7 @@ class Registered(nn.Module):
         penalty: Literal["human"] | Penalty | None = None,
         mode: Literal["global", "tiles"] = "global",
         *,
-        border: Literal["crop", "reflect"] = "crop",
+        border: Literal["reflect", "crop"] = "reflect",
         tile: int = 64,
         subpixel: bool = False,
     ) -> None:
@@ -165,8 +165,8 @@ class HumanPenalty(nn.Module):
     A shift that a share v of people notice costs 2 v times the distance that the metric gives to
     white noise at 40 dB, which is taken as noticed by half: so much is a convention. How shares
     grow with the shift is measured: of the people who say "the same" without a shift, those who no
-    longer do, see :data:`SAME`. Between whole pixels they are interpolated, and beyond the last they
-    stay.
+    longer do, see :data:`SAME`. Between whole pixels they are interpolated, and beyond the last
+    they stay.
 
     Args:
         metric: is called once, on textures with and without that noise.

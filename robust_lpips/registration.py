@@ -24,7 +24,7 @@ _LUMINANCE = (0.299, 0.587, 0.114)
 _FLAT = 0.004
 
 # Side of the neighbourhood whose mean is taken off: what is broader tells little about position,
-# and lighting and coloured noise are. Chosen, as what follows, on photographs of the training split.
+# and lighting and coloured noise are. Chosen, as what follows, on the training photographs.
 _NEIGHBOURHOOD = 9
 
 # What a shift costs a pixel of its length, in units of log-likelihood: of shifts that are as likely

@@ -53,7 +53,7 @@ class TestDistance:
 
     @pytest.mark.parametrize("shift", [(0, 1), (-2, 3)])
     def test_of_distorted_images_does_not_depend_on_the_shift(self, released, shift):
-        metric = Registered(released())
+        metric = Registered(released(), border="crop")
         image, noise = moved((0, 0))[0], 0.2 * texture(1, 3, 76, 76, seed=1)
         distorted = [
             moved((y, x))[1] + noise[..., 6 - y : 70 - y, 6 - x : 70 - x]
@@ -69,7 +69,7 @@ class TestDistance:
         plain, registered = metric(*images, normalize=True), Registered(metric)
         assert registered(*images, normalize=True).item() < 1e-6 < plain.item()
         spatial = registered(*images, normalize=True, spatial=True)
-        assert spatial.shape == (1, 1, 58, 58)
+        assert spatial.shape == (1, 1, 64, 64)
         total, layers = registered(*images, normalize=True, per_layer=True)
         assert_close(layers.sum(dim=1), total)
 
@@ -169,7 +169,7 @@ class TestRefuses:
         ("options", "message"),
         [
             ({"mode": "local"}, "mode must be one of 'global', 'tiles'; got 'local'"),
-            ({"border": "zeros"}, "border must be one of 'crop', 'reflect'; got 'zeros'"),
+            ({"border": "zeros"}, "border must be one of 'reflect', 'crop'; got 'zeros'"),
             ({"radius": 0}, "radius must be a whole number from 1; got 0"),
             ({"penalty": "all"}, "penalty must be None, 'human' or a function; got 'all'"),
         ],

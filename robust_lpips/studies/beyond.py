@@ -47,7 +47,7 @@ from robust_lpips.plots import plot_pareto
 from robust_lpips.studies.benchmark.timing import WARM_UP, seconds_of, turn_about
 from robust_lpips.studies.beyond_rows import Row, chosen
 from robust_lpips.studies.folder import claim, read_json, write_json
-from robust_lpips.studies.measured import _portable, weights_sha256
+from robust_lpips.studies.measured import portable, weights_sha256
 from robust_lpips.studies.pool import machine
 from robust_lpips.studies.report import ACCURACY_LABELS, JUDGE_NOTES
 from robust_lpips.studies.triplets import evenly_spaced, triplets
@@ -278,7 +278,7 @@ def _measure(
     bases = dict.fromkeys(row.base for row in rows if row.name in unfinished)
     networks, reasons = load_metrics(list(bases), device, settings.seed) if bases else ({}, {})
     left_out = {
-        row.name: _portable(reasons[row.base])
+        row.name: portable(reasons[row.base])
         for row in rows
         # One that is finished is of no use without its base.
         if row.base in reasons and {row.name, row.base} & unfinished

@@ -101,7 +101,7 @@ def measure_all(
     order = [name for name in names if name in kept]
     return Measured(
         {name: kept[name][0] for name in order},
-        {name: _portable(left_out[name]) for name in names if name in left_out},
+        {name: portable(left_out[name]) for name in names if name in left_out},
         {name: kept[name][1]["weights"] for name in order},
     )
 
@@ -123,7 +123,7 @@ def weights_sha256(metric: object) -> str | None:
     return digest.hexdigest()
 
 
-def _portable(reason: str) -> str:
+def portable(reason: str) -> str:
     """Without folders of this machine, which mean nothing where the page is read."""
     return reason.replace(str(cache_dir()), "the cache folder").replace(str(Path.home()), "~")
 

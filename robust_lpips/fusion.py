@@ -151,7 +151,7 @@ class BlurredConv2d(nn.Module):
         """Whether one convolution of the composed kernel is clearly less work than both layers."""
         size = conv.kernel_size[0]
         composed = size + conv.stride[0] * (blur.size - 1)
-        return 4 * composed**2 < 3 * blur.stride**2 * size**2
+        return blur.size > 1 and 4 * composed**2 < 3 * blur.stride**2 * size**2
 
     def forward(self, x: Tensor) -> Tensor:
         conv, blur = self.conv, self.blur

@@ -147,14 +147,7 @@ class RobustLPIPS(nn.Module):
             ValueError: for images of other shapes, types, ranges or devices than above, for
                 images too small for the backbone, and for NaN.
         """
-        images = [
-            inputs.as_batch(name, image, self.backbone.min_size)
-            for name, image in (("img0", img0), ("img1", img1))
-        ]
-        inputs.check_same_shape(img0=images[0], img1=images[1])
-        self._check_devices(images)
-        if self.validate if validate is None else validate:
-            self._check_values(images, normalize)
+        images = self.checked_pair(img0, img1, normalize=normalize, validate=validate)
         size = images[0].shape[-2:] if spatial else None
         layers = [
             self._layers(*self._extract_pair(pair, normalize), size=size)
@@ -163,6 +156,25 @@ class RobustLPIPS(nn.Module):
         layers = torch.cat(layers)
         total = layers.sum(dim=1, keepdim=spatial)
         return (total, layers) if per_layer else total
+
+    def checked_pair(
+        self,
+        img0: Tensor,
+        img1: Tensor,
+        *,
+        normalize: bool = False,
+        validate: bool | None = None,
+    ) -> list[Tensor]:
+        """Both images as (N, 3, H, W), checked as :meth:`forward` checks them."""
+        images = [
+            inputs.as_batch(name, image, self.backbone.min_size)
+            for name, image in (("img0", img0), ("img1", img1))
+        ]
+        inputs.check_same_shape(img0=images[0], img1=images[1])
+        self._check_devices(images)
+        if self.validate if validate is None else validate:
+            self._check_values(images, normalize)
+        return images
 
     def features(self, images: Tensor, *, normalize: bool = False) -> tuple[Tensor, ...]:
         """Unit-normalised features of each tap: compute once what :meth:`distance` takes often.
@@ -238,8 +250,8 @@ class RobustLPIPS(nn.Module):
             if image.is_floating_point()
         ]
         if floating and not normalize:
-            # The caller's line is behind this method, forward and two frames of nn.Module.
-            inputs.warn_if_unit_range(min(floating), stacklevel=6)
+            # The caller's line is behind this method, its caller, forward and two of nn.Module.
+            inputs.warn_if_unit_range(min(floating), stacklevel=7)
 
     def _pieces(self, images: list[Tensor]) -> Iterable[Sequence[Tensor]]:
         """Both images in batches that are best computed on together."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from robust_lpips.registration import (
     align_tiles,
     estimate_tile_translations,
     estimate_translation,
+    least_side,
 )
 
 Metric = Callable[..., Tensor]
@@ -48,8 +50,8 @@ class Registered(nn.Module):
             :func:`robust_lpips.comparison.load_metric`, or a user's.
         radius: the largest shift, along each axis, that is looked for and undone, in pixels,
             from 1.
-        penalty: ``None``, ``"human"``, or a function of (N,) shifts in pixels (Euclidean) that
-            gives (N,) distances.
+        penalty: ``None``; ``"human"``, for metrics of images in [-1, 1]; or a function of (N,)
+            shifts in pixels (Euclidean) that gives (N,) distances.
         mode: ``"global"``, one shift a pair, or ``"tiles"``, a field of shifts, for large images
             whose misalignment varies.
         border: what becomes of pixels that only one of the images shows. ``"reflect"``: all that
@@ -65,7 +67,7 @@ class Registered(nn.Module):
 
     Raises:
         TypeError: ``metric`` is not callable.
-        ValueError: another mode, penalty or radius than above.
+        ValueError: another mode, penalty, border or radius than above, or tiles too small for it.
 
     Example:
         >>> from robust_lpips import RobustLPIPS
@@ -93,6 +95,10 @@ class Registered(nn.Module):
             raise ValueError(f"radius must be a whole number from 1; got {radius!r}")
         if mode not in MODES:
             raise ValueError(f"mode must be one of {', '.join(map(repr, MODES))}; got {mode!r}")
+        if mode == "tiles" and tile < least_side(radius):
+            raise ValueError(
+                f"tile must be at least {least_side(radius)} pixels for radius {radius}; got {tile}"
+            )
         if border not in BORDERS:
             raise ValueError(
                 f"border must be one of {', '.join(map(repr, BORDERS))}; got {border!r}"
@@ -113,7 +119,8 @@ class Registered(nn.Module):
         """Distance of each pair: (N,), or what else the metric gives with its ``options``.
 
         Args:
-            img0: (N, 3, H, W) or (3, H, W), the reference, in what range the metric takes.
+            img0: (N, 3, H, W) or (3, H, W), the reference, in what range the metric takes. What
+                counts as flat in the estimate is a contrast of less than 1/255 in [-1, 1].
             img1: the same shape.
             options: for the metric, such as ``normalize=True``. With ``spatial=True`` its map is of
                 the aligned images, and the penalty is added to all of it.
@@ -149,14 +156,14 @@ class Registered(nn.Module):
 
     def _aligned(self, img0: Tensor, img1: Tensor, shifts: Tensor) -> tuple[Tensor, Tensor]:
         if self.mode == "tiles":
-            return align_tiles(img0, img1, shifts)
+            return align_tiles(img0, img1, shifts, tile=self.tile)
         if self.border == "crop":
             return align_inside(img0, img1, shifts, self.radius)
         return align(img0, img1, shifts)
 
     def extra_repr(self) -> str:
-        settings = {"radius": self.radius, "mode": self.mode, "border": self.border}
-        return ", ".join(f"{name}={value!r}" for name, value in settings.items())
+        names = ("radius", "mode", "border", "tile", "subpixel")
+        return ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
 
 
 class HumanPenalty(nn.Module):
@@ -169,7 +176,8 @@ class HumanPenalty(nn.Module):
     they stay.
 
     Args:
-        metric: is called once, on textures with and without that noise.
+        metric: takes images in [-1, 1]. It is called once, here, on textures with and without
+            that noise: weights that it gets later change nothing.
     """
 
     def __init__(self, metric: Metric) -> None:
@@ -200,13 +208,18 @@ def noise_distance(metric: Metric) -> Tensor:
     textures = _textures(generator)
     # In [-1, 1] the full scale is 2.
     noise = torch.randn(textures.shape, generator=generator) * (2 * 10 ** (-_THRESHOLD_PSNR / 20))
-    device = next(metric.parameters()).device if _has_parameters(metric) else torch.device("cpu")
-    pair = (images.to(device) for images in (textures, (textures + noise).clamp(-1.0, 1.0)))
+    pair = (
+        images.to(_device_of(metric)) for images in (textures, (textures + noise).clamp(-1.0, 1.0))
+    )
     return metric(*pair).median().cpu()
 
 
-def _has_parameters(metric: Metric) -> bool:
-    return isinstance(metric, nn.Module) and next(metric.parameters(), None) is not None
+def _device_of(metric: Metric) -> torch.device:
+    """Of its weights; the CPU for a function."""
+    if isinstance(metric, nn.Module):
+        for tensor in itertools.chain(metric.parameters(), metric.buffers()):
+            return tensor.device
+    return torch.device("cpu")
 
 
 def _textures(generator: torch.Generator) -> Tensor:

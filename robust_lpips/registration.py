@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -69,9 +70,9 @@ def estimate_translation(
     Raises:
         ValueError: images or radius other than above.
     """
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast(img0.device.type, enabled=False):
         first, second = _structures(img0, img1, radius)
-        centre = torch.zeros(len(first), 2, device=first.device)
+        centre = first.new_zeros(len(first), 2)
         return _most_likely(first, second, radius, centre, subpixel)
 
 
@@ -97,11 +98,11 @@ def estimate_tile_translations(
     Raises:
         ValueError: images or radius other than it takes; tiles that are too small for the radius.
     """
-    if tile < _least_side(radius):
+    if tile < least_side(radius):
         raise ValueError(
-            f"tile must be at least {_least_side(radius)} pixels for radius {radius}; got {tile}"
+            f"tile must be at least {least_side(radius)} pixels for radius {radius}; got {tile}"
         )
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast(img0.device.type, enabled=False):
         overall = estimate_translation(img0, img1, radius, subpixel=subpixel)
         pair = _structures(img0, img1, radius)
         first, second = (_tiles(image, tile) for image in pair)
@@ -111,13 +112,18 @@ def estimate_tile_translations(
         return own.unflatten(0, (-1, rows, columns))
 
 
+def least_side(radius: int) -> int:
+    """The least side, in pixels, of images whose shift is sought within that radius."""
+    return 2 * (radius + _BEYOND) + _MIN_TEMPLATE
+
+
 def correlations(first: Tensor, second: Tensor, radius: int) -> Tensor:
     """Normalised cross-correlations of the inside of ``first`` with ``second`` at every shift.
 
     Args:
         first: (N, H, W) floating.
         second: the same shape.
-        radius: the largest shift along each axis.
+        radius: the largest shift along each axis, from 1.
 
     Returns:
         (N, 2 radius + 1, 2 radius + 1) in [-1, 1], rows and columns from -radius to radius; 0
@@ -151,10 +157,18 @@ def align(img0: Tensor, img1: Tensor, translation: Tensor) -> tuple[Tensor, Tens
 
     Returns:
         Two (N, C, H, W). Gradients go back to both images.
+
+    Raises:
+        ValueError: shifts of more than half of a side.
     """
     whole = translation.round()
     rest = translation - whole
     offsets = whole.long()
+    if offsets.abs().amax() > min(img0.shape[-2:]) // 2:
+        raise ValueError(
+            f"translation must be at most half of the sides, {img0.shape[-2]}x{img0.shape[-1]}; "
+            f"got {translation.abs().amax().item():g}"
+        )
     if offsets.any():
         img0, img1 = _overlap(img0, img1, offsets)
     if rest.any():
@@ -193,7 +207,9 @@ def align_inside(
     return first, _gathered(img1, rows, columns)
 
 
-def align_tiles(img0: Tensor, img1: Tensor, translations: Tensor) -> tuple[Tensor, Tensor]:
+def align_tiles(
+    img0: Tensor, img1: Tensor, translations: Tensor, *, tile: int = 64
+) -> tuple[Tensor, Tensor]:
     """:func:`align` with a shift that varies: between the tiles' centres it is interpolated.
 
     Where all tiles of a pair have one shift that is :func:`align`; else ``img1`` is resampled by
@@ -203,6 +219,7 @@ def align_tiles(img0: Tensor, img1: Tensor, translations: Tensor) -> tuple[Tenso
         img0: (N, C, H, W).
         img1: the same shape.
         translations: (N, rows, columns, 2), as :func:`estimate_tile_translations` gives them.
+        tile: side of the tiles that they are of.
 
     Returns:
         Two (N, C, H, W). Gradients go back to both images.
@@ -211,9 +228,9 @@ def align_tiles(img0: Tensor, img1: Tensor, translations: Tensor) -> tuple[Tenso
     varies = (translations != overall[:, None, None]).flatten(1).any(dim=1)
     first, second = align(img0, img1, torch.where(varies[:, None], 0.0, overall))
     if varies.any():
-        field = translations[varies].permute(0, 3, 1, 2)
-        field = F.interpolate(field, img1.shape[-2:], mode="bilinear", align_corners=False)
-        warped = _resampled(img1[varies], field.permute(0, 2, 3, 1))
+        down, across = (_between_tiles(side, tile).to(translations) for side in img1.shape[-2:])
+        field = torch.einsum("yr,nrcd,xc->nyxd", down, translations[varies], across)
+        warped = _resampled(img1[varies], field)
         second = second.index_put((varies.nonzero()[:, 0],), warped)
     return first, second
 
@@ -223,14 +240,15 @@ def translate(images: Tensor, translation: Tensor) -> Tensor:
 
     Outside they are continued by reflection.
     """
-    return _resampled(images, translation[:, None, None].expand(-1, *images.shape[-2:], -1))
+    field = translation.to(images.device)[:, None, None].expand(-1, *images.shape[-2:], -1)
+    return _resampled(images, field)
 
 
 def _structures(img0: Tensor, img1: Tensor, radius: int) -> tuple[Tensor, Tensor]:
     """Both images checked, as (N, H, W) luminance in units of [-1, 1] less its local mean."""
     if not isinstance(radius, int) or isinstance(radius, bool) or radius < 1:
         raise ValueError(f"radius must be a whole number from 1; got {radius!r}")
-    least = _least_side(radius)
+    least = least_side(radius)
     images = {"img0": img0, "img1": img1}
     batches = {}
     for name, image in images.items():
@@ -248,7 +266,7 @@ def _structures(img0: Tensor, img1: Tensor, radius: int) -> tuple[Tensor, Tensor
 
 def _structure(images: Tensor) -> Tensor:
     scale = 1 / 127.5 if images.dtype == torch.uint8 else 1.0
-    weights = torch.tensor(_LUMINANCE, device=images.device) * scale
+    weights = torch.tensor(_LUMINANCE, dtype=torch.float32, device=images.device) * scale
     luminance = torch.einsum("nchw,c->nhw", images.float(), weights)
     means = luminance[:, None]
     for size in ((_NEIGHBOURHOOD, 1), (1, _NEIGHBOURHOOD)):
@@ -256,10 +274,6 @@ def _structure(images: Tensor) -> Tensor:
         # Of what is inside alone: a border of reflections would not move with the image.
         means = F.avg_pool2d(means, size, 1, around, count_include_pad=False)
     return luminance - means[:, 0]
-
-
-def _least_side(radius: int) -> int:
-    return 2 * (radius + _BEYOND) + _MIN_TEMPLATE
 
 
 def _direct(template: Tensor, image: Tensor, radius: int) -> Tensor:
@@ -332,21 +346,30 @@ def _parabolas(found: Tensor, best: Tensor, pixels: int) -> tuple[Tensor, Tensor
 
 def _tiles(images: Tensor, tile: int) -> Tensor:
     """Images (N, H, W) cut into tiles (N, rows, columns, tile, tile), or one as large as they."""
-    height, width = (min(tile, side) for side in images.shape[1:])
-    rows, columns = (
-        [round(i * (n - size) / max(1, count - 1)) for i in range(count)]
-        for n, size, count in (
-            (n, size, math.ceil(n / size))
-            for n, size in zip(images.shape[1:], (height, width), strict=True)
-        )
-    )
+    rows, columns = (_tile_slices(side, tile) for side in images.shape[1:])
     return torch.stack(
-        [
-            torch.stack([images[:, y : y + height, x : x + width] for x in columns], dim=1)
-            for y in rows
-        ],
-        dim=1,
+        [torch.stack([images[:, y, x] for x in columns], dim=1) for y in rows], dim=1
     )
+
+
+def _tile_slices(side: int, tile: int) -> list[slice]:
+    """Where the tiles of an axis lie: evenly spread, overlapping where they have to."""
+    size, count = min(tile, side), math.ceil(side / tile)
+    begins = [round(i * (side - size) / max(1, count - 1)) for i in range(count)]
+    return [slice(begin, begin + size) for begin in begins]
+
+
+def _between_tiles(side: int, tile: int) -> Tensor:
+    """Weights (side, tiles) of linear interpolation between the centres of an axis's tiles."""
+    centres = [(where.start + where.stop - 1) / 2 for where in _tile_slices(side, tile)]
+    places, weights = torch.arange(side), torch.zeros(side, len(centres))
+    weights[:, -1] = 1.0
+    for index, (one, other) in enumerate(itertools.pairwise(centres)):
+        share = ((places - one) / (other - one)).clamp(0.0, 1.0)
+        here = (places < other) & ((places >= one) | (index == 0))
+        weights[here] = 0.0
+        weights[here, index], weights[here, index + 1] = 1.0 - share[here], share[here]
+    return weights
 
 
 def _overlap(img0: Tensor, img1: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
@@ -376,11 +399,12 @@ def _resampled(images: Tensor, field: Tensor) -> Tensor:
     rows = torch.arange(height, device=images.device)[:, None] + field[..., 0]
     columns = torch.arange(width, device=images.device) + field[..., 1]
     grid = torch.stack((2 * columns / (width - 1) - 1, 2 * rows / (height - 1) - 1), dim=-1)
-    values = images if images.is_floating_point() else images.float()
+    # Half precision cannot tell the places of pixels.
+    values = images if images.dtype == torch.float64 else images.float()
     found = F.grid_sample(
         values, grid.to(values.dtype), mode="bicubic", padding_mode="reflection", align_corners=True
     )
     # Bicubic interpolation overshoots at edges.
     lowest, highest = (bound.detach() for bound in torch.aminmax(values.flatten(1), dim=1))
     found = found.clamp(lowest.view(-1, 1, 1, 1), highest.view(-1, 1, 1, 1))
-    return found if images.is_floating_point() else found.round().to(images.dtype)
+    return (found if images.is_floating_point() else found.round()).to(images.dtype)

@@ -169,6 +169,7 @@ class TestRefuses:
         ("options", "message"),
         [
             ({"mode": "local"}, "mode must be one of 'global', 'tiles'; got 'local'"),
+            ({"mode": "tiles", "tile": 20}, "tile must be at least 24 pixels for radius 3; got 20"),
             ({"border": "zeros"}, "border must be one of 'reflect', 'crop'; got 'zeros'"),
             ({"radius": 0}, "radius must be a whole number from 1; got 0"),
             ({"penalty": "all"}, "penalty must be None, 'human' or a function; got 'all'"),

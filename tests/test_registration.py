@@ -213,6 +213,37 @@ class TestTiles:
         assert (first - second).square().mean() < (base - stretched).square().mean() / 3
 
 
+def test_fields_are_interpolated_between_the_centres_of_tiles():
+    """Of overlapping ones too: at a centre the shift is that of its tile."""
+    ramp = torch.linspace(-1, 1, 100).view(1, 1, 100, 1).expand(1, 3, 100, 100)
+    shifts = torch.tensor([[-2.0, 0.0], [2.0, 0.0]]).view(1, 2, 1, 2).expand(1, 2, 2, 2)
+    _, warped = align_tiles(ramp, ramp, shifts)
+    moved = (warped - ramp)[0, 0, :, 50] * 99 / 2
+    # 64 pixels wide, they are centred at 31.5 and 67.5.
+    assert_close(moved[[20, 31]], torch.tensor([-2.0, -2.0]), rtol=0, atol=0.05)
+    assert_close(moved[[68, 80]], torch.tensor([2.0, 2.0]), rtol=0, atol=0.05)
+    assert_close(moved[[49, 50]].sum(), torch.tensor(0.0), rtol=0, atol=0.05)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_moved_as_far(dtype):
+    images, shift = torch.cat(pair((1, 2), size=200)).to(dtype), torch.tensor([[0.5, -1.25]] * 2)
+    moved = translate(images, shift)
+    assert moved.dtype == dtype
+    assert_close(moved.float(), translate(images.float(), shift), rtol=0, atol=0.01)
+
+
+def test_autocast_and_other_default_types_change_nothing():
+    images = pair((1, 2))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert estimate_translation(*images).tolist() == [[1.0, 2.0]]
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert estimate_translation(*images).tolist() == [[1.0, 2.0]]
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def test_translate_by_whole_pixels_is_a_shift():
     image, _ = pair((0, 0))
     moved = translate(image, torch.tensor([[2.0, -1.0]]))
@@ -220,6 +251,10 @@ def test_translate_by_whole_pixels_is_a_shift():
 
 
 class TestRefuses:
+    def test_shifts_of_more_than_half_a_side(self):
+        with pytest.raises(ValueError, match=r"translation must be at most half .* 64x64; got 33"):
+            align(*pair((0, 0)), torch.tensor([[0.0, -33.0]]))
+
     @pytest.mark.parametrize("radius", [0, -1, 1.5, True])
     def test_other_radii(self, radius):
         with pytest.raises(ValueError, match="radius must be a whole number from 1; got"):

@@ -40,8 +40,8 @@ class TolerantLPIPS(nn.Module):
 
     def forward(self, img0: Tensor, img1: Tensor, *, normalize: bool = False) -> Tensor:
         """Distances (N,), for images as :class:`~robust_lpips.RobustLPIPS` takes them."""
-        pair = (self.metric.features(image, normalize=normalize) for image in (img0, img1))
-        return self.distance(*pair)
+        images = self.metric.checked_pair(img0, img1, normalize=normalize)
+        return self.distance(*(self.features(image, normalize=normalize) for image in images))
 
     def features(self, images: Tensor, *, normalize: bool = False) -> tuple[Tensor, ...]:
         """Unit-normalised features of each tap, as those of the metric."""
@@ -52,13 +52,17 @@ class TolerantLPIPS(nn.Module):
         weights = list(self.metric.lin) or [None] * len(features0)
         windows = map(self._window, self._strides(features0))
         taps = zip(features0, features1, weights, windows, strict=True)
-        return torch.stack([_forgiving(*tap) for tap in taps]).sum(dim=0)
+        with torch.autocast(features0[0].device.type, enabled=False):
+            return torch.stack([_forgiving(*tap) for tap in taps]).sum(dim=0)
 
     def _strides(self, features: Sequence[Tensor]) -> Iterator[int]:
         """Pixels of the image between neighbours of each tap."""
-        first = features[0].shape[-2]
-        for tap in features:
-            yield self.metric.config.first_stride * round(first / tap.shape[-2])
+        stride, sides = self.metric.config.first_stride, [tap.shape[-2] for tap in features]
+        yield stride
+        for side, next_side in itertools.pairwise(sides):
+            # Networks halve; that maps lose rows at their borders blurs the ratio of the sides.
+            stride *= 2 ** round(math.log2(side / next_side))
+            yield stride
 
     def _window(self, stride: int) -> int:
         return math.ceil(self.radius / stride)

@@ -53,7 +53,7 @@ from robust_lpips.studies.report import ACCURACY_LABELS, JUDGE_NOTES
 from robust_lpips.studies.triplets import evenly_spaced, triplets
 from robust_lpips.tables import to_markdown, with_interval, write_csv, write_text
 
-DEFAULT_N = 1000
+DEFAULT_N = 300
 # Of the warp and of the noise that it is compared with.
 SEVERITY = 0.25
 _DISTORTIONS = {"p0": "cubic_warp", "p1": "gaussian_white_noise"}
@@ -88,7 +88,7 @@ class Settings:
 
     data_root: str | None = None
     n: int = DEFAULT_N
-    n_more: int = 250
+    n_more: int = 100
     image_size: int = 64
     max_shift: int = 3
     seed: int = 0

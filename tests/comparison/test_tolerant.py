@@ -61,6 +61,28 @@ def test_gradients_are_finite(released, image_pair):
     assert second.grad.any()
 
 
+def test_checks_images_as_the_metric_does(released, image_pair):
+    first, second = image_pair("photographs", 3, 64, 64)
+    tolerant = TolerantLPIPS(released())
+    with pytest.raises(ValueError, match="images must have the same shape"):
+        tolerant(first, second[:1])
+    with pytest.raises(ValueError, match="img1 must have values in"):
+        tolerant(first, second * 100)
+
+
+def test_autocast_leaves_distances_in_full_precision(released, image_pair):
+    pair = image_pair("photographs", 3, 64, 64)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert TolerantLPIPS(released())(*pair).dtype == torch.float32
+
+
+@pytest.mark.parametrize("size", [64, 66, 97])
+def test_windows_go_by_the_strides_of_the_network(released, size):
+    metric = released("vgg16-shift-tolerant")
+    features = metric.features(torch.zeros(1, 3, size, size))
+    assert list(TolerantLPIPS(metric)._strides(features)) == [1, 2, 4, 8, 16]
+
+
 @pytest.mark.parametrize("radius", [0, 2.5, True])
 def test_refuses_other_radii(metric, radius):
     with pytest.raises(ValueError, match="radius must be a whole number from 1; got"):

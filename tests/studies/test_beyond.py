@@ -268,7 +268,7 @@ class TestScript:
     def test_defaults(self, script, runs, monkeypatch):
         start(script, monkeypatch, "--table", "beyond")
         (((settings, output, rows), _),) = runs
-        assert settings == Settings(n=1000)
+        assert settings == Settings(n=300)
         assert (output, rows) == (Path("runs/ablation-beyond-sample-64px"), None)
 
     @pytest.mark.parametrize("finished", [True, False])

@@ -400,7 +400,7 @@ class TestRun:
         assert not (tmp_path / "new").exists()
 
     @pytest.mark.parametrize(
-        ("name", "value"), [("n", 0), ("steps", 0), ("image_size", 2 * WIDE_RADIUS + 15)]
+        ("name", "value"), [("n", 0), ("steps", 0), ("image_size", 2 * WIDE_RADIUS + 17)]
     )
     def test_settings_are_checked(self, name, value):
         with pytest.raises(ValueError, match=f"{name} must be at least {value + 1}; got {value}"):

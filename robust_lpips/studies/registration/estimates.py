@@ -40,7 +40,7 @@ STILL = tuple(
 # Fractions of pixels are made by shrinking so many times what lies whole pixels apart.
 SHRINKING = 4
 _LARGEST_FRACTION = SHRINKING * RADIUS - 1
-# Along one axis: up to here the parabola has both its neighbours.
+# Along one axis: beyond, the estimate may end at the radius.
 _INSIDE = RADIUS - 1
 _SUBPIXEL_NOISE = ("gaussian_white_noise", 0.1)
 
@@ -228,9 +228,7 @@ def _section(settings: Settings, whole: pd.DataFrame, between: pd.DataFrame) -> 
             f"Windows {SHRINKING} times as large, whole pixels apart, shrunk by means of areas: "
             f"shifts are multiples of 1/{SHRINKING} px up to {_LARGEST_FRACTION / SHRINKING} px. "
             f"{between['window'].nunique()} of {settings.n} are textured and counted. Noise: "
-            f"{_SUBPIXEL_NOISE[0]} at severity {_SUBPIXEL_NOISE[1]}, on the second. Beyond "
-            f"{_INSIDE} px the best whole shift may be the last of the search, where it is not "
-            "refined.",
+            f"{_SUBPIXEL_NOISE[0]} at severity {_SUBPIXEL_NOISE[1]}, on the second.",
             to_markdown(errors_between(between), {"median": ".3f", "p95": ".3f"}),
         ]
     )

@@ -43,10 +43,10 @@ _NOISE_STD = 40.0
 _READING = """\
 - A whole period cannot be seen: both images are the same, and that no shift is found is right,
   whatever the true one is. Half a period turns a pattern into its negative; aligned, the two are
-  alike again. Who cares about the phase of a pattern should not register.
+  alike again, if that is a whole number of pixels. Who cares about the phase of a pattern should
+  not register.
 - In what repeats, several shifts are equally true, and along the stripes of a grating all of them.
-  Any gives the same registered distance; the penalty charges the one that was found, which need not
-  be the shortest.
+  Any gives the same registered distance. The shortest is taken, which need not be the true one.
 - Where nothing has structure, no shift should be believed: two noises are to stay, and on a ramp a
   shift is a change of brightness.
 - A warp is no shift. One shift may take away part of it, by which the registered distance falls,
@@ -287,6 +287,6 @@ def _section(settings: Settings, metric: str, table: pd.DataFrame) -> str:
             to_markdown(summary(table), numbers | distances),
             "How to read it:",
             _READING,
-            "![Pairs and what is said of them](failures.png)",
+            "The first pair of each case is shown in `failures.png`.",
         ]
     )

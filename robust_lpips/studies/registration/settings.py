@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from robust_lpips.data.photographs import PHOTOGRAPHS
+from robust_lpips.registration import least_side
 
 # The default radius of Registered, and one that spans the shifts people were asked about.
 RADIUS = 3
 WIDE_RADIUS = 9
 
-# Of what alignment at the wider radius takes, see estimate_translation.
-_LEAST_SIZE = 2 * WIDE_RADIUS + 16
+_LEAST_SIZE = least_side(WIDE_RADIUS)
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ class ShiftedPhotographs(Dataset):
             rng = np.random.default_rng([seed, *name.encode()])
             count = crops if n is None else len(range(i, n, len(photographs)))
             self.windows += [
-                (name, _window(rng, photograph, image_size, width)) for _ in range(count)
+                (name, random_window(rng, photograph, image_size, width)) for _ in range(count)
             ]
 
     def __len__(self) -> int:
@@ -88,7 +88,7 @@ class ShiftedPhotographs(Dataset):
         }
 
 
-def _window(
+def random_window(
     rng: np.random.Generator, photograph: np.ndarray, height: int, width: int
 ) -> np.ndarray:
     """A random part of ``photograph`` (H, W, 3) of that size; of blank ones the least blank."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from robust_lpips.data.photographs import load_photographs
-from robust_lpips.data.sample import BLANK_CROP_STD, REDRAWS
+from robust_lpips.data.shifted import random_window
 
 # Standard deviation of luminance, in 255 grey levels, from which a window counts as textured.
 TEXTURED_STD = 10.0
@@ -48,7 +48,7 @@ def windows_of(
     """As :func:`windows`, of photographs (H, W, 3) that are at least as large."""
     return np.stack(
         [
-            _window(
+            random_window(
                 np.random.default_rng([seed, i]), photographs[i % len(photographs)], height, width
             )
             for i in range(count)
@@ -89,19 +89,3 @@ def as_input(
 ) -> Tensor:
     """uint8 (N, H, W, 3) as what metrics take: (N, 3, H, W) in [-1, 1]."""
     return as_pixels(images).to(device) / 127.5 - 1.0
-
-
-def _window(
-    rng: np.random.Generator, photograph: np.ndarray, height: int, width: int
-) -> np.ndarray:
-    """A random part of ``photograph`` of that size; of blank ones the least blank."""
-    best, spread = None, -1.0
-    for _ in range(REDRAWS):
-        top = int(rng.integers(photograph.shape[0] - height, endpoint=True))
-        left = int(rng.integers(photograph.shape[1] - width, endpoint=True))
-        window = photograph[top : top + height, left : left + width]
-        if (contrast := float(window.mean(axis=2).std())) > spread:
-            best, spread = window, contrast
-        if spread >= BLANK_CROP_STD:
-            break
-    return best

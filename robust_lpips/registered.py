@@ -16,6 +16,7 @@ from robust_lpips.registration import (
     align_tiles,
     estimate_tile_translations,
     estimate_translation,
+    largest_radius,
     least_side,
 )
 
@@ -24,6 +25,10 @@ Penalty = Callable[[Tensor], Tensor]
 
 MODES = ("global", "tiles")
 BORDERS = ("reflect", "crop")
+
+# Pixels are squares: one whose centre is a little beyond the radius still counts as within, and so
+# do shifts by (2, 3) at radius 3.
+_SLACK = 2 / 3
 
 # Of so many answers about an image shifted by 0, 1, ... 9 pixels, so many were "the same": counted
 # from those released with Ghildyal and Liu, ECCV 2022 (github.com/abhijay9/ShiftTolerant-LPIPS).
@@ -48,8 +53,10 @@ class Registered(nn.Module):
         metric: any callable of two batches of images, the reference first, that gives (N,)
             distances: a :class:`~robust_lpips.RobustLPIPS`, one of
             :func:`robust_lpips.comparison.load_metric`, or a user's.
-        radius: the largest shift, along each axis, that is looked for and undone, in pixels,
-            from 1.
+        radius: the length, in pixels, up to which a shift is undone, from 1; at 3, by (2, 3) as a
+            whole, and by (3, 3) mostly. A longer one is a change rather than misalignment: the
+            longer, the less of it is undone, and from about twice the radius nothing. What is left
+            the metric sees. So distances do not jump where the radius ends, nor verdicts flip.
         penalty: ``None``; ``"human"``, for metrics of images in [-1, 1]; or a function of (N,)
             shifts in pixels (Euclidean) that gives (N,) distances.
         mode: ``"global"``, one shift a pair, or ``"tiles"``, a field of shifts, for large images
@@ -58,7 +65,7 @@ class Registered(nn.Module):
             both show is compared, continued by reflection to the size of the images; images that
             need not move are measured as they are. ``"crop"``: the inside of the first image is
             compared, ``radius`` pixels from its border, whatever the shift: then whole-pixel shifts
-            that are found change nothing, to the last bit, but a loss does not see that border.
+            within the radius change nothing, to the last bit, but nor does a change of that border.
             Tiles are always continued.
         tile: side of the tiles in pixels, in that mode.
         subpixel: estimate fractions of pixels, and resample both images by half of them.
@@ -148,11 +155,17 @@ class Registered(nn.Module):
 
     def translation(self, img0: Tensor, img1: Tensor) -> Tensor:
         """What the pairs are aligned by, in pixels: (N, 2), or (N, rows, columns, 2) of tiles."""
+        side = min(img0.shape[-2:])
         if self.mode == "global":
-            return estimate_translation(img0, img1, self.radius, subpixel=self.subpixel)
-        return estimate_tile_translations(
-            img0, img1, self.radius, tile=self.tile, subpixel=self.subpixel
-        )
+            searched = search_radius(self.radius, side)
+            found = estimate_translation(img0, img1, searched, subpixel=self.subpixel)
+        else:
+            searched = search_radius(self.radius, min(side, self.tile))
+            found = estimate_tile_translations(
+                img0, img1, searched, tile=self.tile, subpixel=self.subpixel
+            )
+        undone = _forgiven(found, self.radius)
+        return undone if self.subpixel else undone.round()
 
     def _aligned(self, img0: Tensor, img1: Tensor, shifts: Tensor) -> tuple[Tensor, Tensor]:
         if self.mode == "tiles":
@@ -164,6 +177,13 @@ class Registered(nn.Module):
     def extra_repr(self) -> str:
         names = ("radius", "mode", "border", "tile", "subpixel")
         return ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
+
+
+def search_radius(radius: int, side: int) -> int:
+    """How far :class:`Registered` looks in images of that side, in pixels: up to where it no longer
+    undoes anything, or as far as they allow, but at least as far as it has to.
+    """
+    return max(radius, min(2 * radius, largest_radius(side)))
 
 
 class HumanPenalty(nn.Module):
@@ -193,6 +213,15 @@ class HumanPenalty(nn.Module):
         high = (low + 1).clamp(max=last)
         shares = torch.lerp(self.noticed[low], self.noticed[high], at - low)
         return self.cost * shares
+
+
+def _forgiven(shifts: Tensor, radius: int) -> Tensor:
+    """What of shifts (..., 2) is undone: all of it up to the radius, then less and less."""
+    lengths = torch.linalg.vector_norm(shifts, dim=-1, keepdim=True)
+    most = radius + _SLACK
+    kept = (2 * most - lengths).clamp(min=0.0)
+    undone = torch.where(lengths > most, shifts * (kept / lengths), shifts)
+    return undone.clamp(-radius, radius)
 
 
 def noticed() -> Tensor:

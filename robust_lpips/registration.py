@@ -117,6 +117,11 @@ def least_side(radius: int) -> int:
     return 2 * (radius + _BEYOND) + _MIN_TEMPLATE
 
 
+def largest_radius(side: int) -> int:
+    """The largest radius within which images of that side, in pixels, allow a search; see above."""
+    return (side - _MIN_TEMPLATE) // 2 - _BEYOND
+
+
 def correlations(first: Tensor, second: Tensor, radius: int) -> Tensor:
     """Normalised cross-correlations of the inside of ``first`` with ``second`` at every shift.
 

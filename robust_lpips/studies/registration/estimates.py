@@ -11,6 +11,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from robust_lpips import distortions
+from robust_lpips.registered import search_radius
 from robust_lpips.registration import estimate_translation
 from robust_lpips.studies.registration.settings import RADIUS, Settings
 from robust_lpips.studies.registration.windows import (
@@ -40,7 +41,7 @@ STILL = tuple(
 # Fractions of pixels are made by shrinking so many times what lies whole pixels apart.
 SHRINKING = 4
 _LARGEST_FRACTION = SHRINKING * RADIUS - 1
-# Along one axis: beyond, the estimate may end at the radius.
+# Along one axis: errors are given up to here and beyond.
 _INSIDE = RADIUS - 1
 _SUBPIXEL_NOISE = ("gaussian_white_noise", 0.1)
 
@@ -132,9 +133,8 @@ def errors_between(table: pd.DataFrame) -> pd.DataFrame:
         table: of :func:`subpixel`.
 
     Returns:
-        A row a distortion, axis and reach of the true shift along it (the parabola lacks a
-        neighbour where the search ends): ``distortion, axis, shift, n``; ``median`` and ``p95``
-        of the absolute error in pixels.
+        A row a distortion, axis and reach of the true shift along it: ``distortion, axis, shift,
+        n``; ``median`` and ``p95`` of the absolute error in pixels.
     """
     parts = [
         pd.DataFrame(
@@ -164,13 +164,14 @@ def _cells(
     """The estimates of the pairs with their second windows under each distortion."""
     parts = []
     is_textured = textured(pairs.first)
+    radius = search_radius(RADIUS, settings.image_size)
     for name, severity in tqdm(list(cells), desc="estimates", unit="cell"):
         distorted = [
             _distorted(name, window, severity, [settings.seed, i])
             for i, window in enumerate(pairs.second)
         ]
         found = estimate_translation(
-            as_pixels(pairs.first), as_pixels(distorted), RADIUS, subpixel=refine
+            as_pixels(pairs.first), as_pixels(distorted), radius, subpixel=refine
         )
         parts.append(
             pd.DataFrame(
@@ -211,7 +212,8 @@ def _section(settings: Settings, whole: pd.DataFrame, between: pd.DataFrame) -> 
     return "\n\n".join(
         [
             "## Estimates",
-            f"`estimate_translation` at radius {RADIUS}; {settings.note}.",
+            f"`estimate_translation` at radius {search_radius(RADIUS, settings.image_size)}, which "
+            f"is how far `Registered` at radius {RADIUS} looks; {settings.note}.",
             "### Distorted in place: the share of estimates that are exactly no shift, in percent",
             f"{settings.n} windows, all of them, in each cell. {_overall(place)}. The last rows "
             f"move content and do not count: {', '.join(MOVING)}.",

@@ -14,8 +14,8 @@ from robust_lpips import inputs
 # Above this radius correlations are computed by Fourier transforms: their time does not grow.
 DIRECT_RADIUS = 6
 
-# What is compared has to be at least this wide.
-_MIN_TEMPLATE = 16
+# What both show has to be at least this wide, at the largest shift.
+_MIN_OVERLAP = 14
 
 # ITU-R BT.601. Structure, which tells position, is in luminance; colours often change.
 _LUMINANCE = (0.299, 0.587, 0.114)
@@ -26,18 +26,17 @@ _FLAT = 0.004
 
 # Side of the neighbourhood whose mean is taken off: what is broader tells little about position,
 # and lighting and coloured noise are. Chosen, as what follows, on the training photographs.
-_NEIGHBOURHOOD = 9
+_NEIGHBOURHOOD = 7
 
 # What a shift costs a pixel of its length, in units of log-likelihood: of shifts that are as likely
 # the shortest is taken. And by how much it has to be more likely than none.
-_PRIOR = 2.0
-_MIN_EVIDENCE = 15.0
+_PRIOR = 1.0
+_MIN_EVIDENCE = 10.0
 
 # Fractions of a pixel below this are within the error of the estimate.
 _MIN_FRACTION = 0.05
 
-# So many pixels further than asked for is searched: a peak at the radius has neighbours then, and
-# a shift of a pixel more is undone as far as may be. With three, fewer patches stayed in place.
+# So many pixels further than asked for is searched: a peak at the radius has neighbours then.
 _BEYOND = 1
 
 # The most pixels that count as observations: what JPEG and filters leave is not noise that more
@@ -51,16 +50,16 @@ def estimate_translation(
 ) -> Tensor:
     """The shift by which ``img1`` is to be read to show what ``img0`` shows.
 
-    Normalised cross-correlation over all whole-pixel shifts within the radius, of luminance less
-    its local mean, which changes of brightness, contrast and lighting hardly affect. Before a shift
-    is believed, its correlation has to exceed that of no shift by more than chance would make it:
-    images without texture, or of pure noise, stay where they are.
+    Normalised cross-correlation of what both show, at all whole-pixel shifts within the radius, of
+    luminance less its local mean, which changes of brightness, contrast and lighting hardly affect.
+    Before a shift is believed, its correlation has to exceed that of no shift by more than chance
+    would make it: images without texture, or of pure noise, stay where they are.
 
     Args:
         img0: (N, 3, H, W) or (3, H, W), floating or uint8.
         img1: the same shape.
         radius: the largest shift along each axis, in whole pixels, from 1; sides have to be
-            ``2 * radius + 18`` pixels or more.
+            ``radius + 21`` pixels or more.
         subpixel: refine by the parabola through the correlations around the best one.
 
     Returns:
@@ -105,7 +104,10 @@ def estimate_tile_translations(
     with torch.no_grad(), torch.autocast(img0.device.type, enabled=False):
         overall = estimate_translation(img0, img1, radius, subpixel=subpixel)
         pair = _structures(img0, img1, radius)
-        first, second = (_tiles(image, tile) for image in pair)
+        # A tile's structure is as much smaller as that of the whole image is.
+        slices = [_tile_slices(side, tile) for side in img0.shape[-2:]]
+        slices = [[slice(s.start, s.stop - _NEIGHBOURHOOD + 1) for s in axis] for axis in slices]
+        first, second = (_tiles(image, *slices) for image in pair)
         rows, columns = first.shape[1:3]
         centre = overall.repeat_interleave(rows * columns, 0)
         own = _most_likely(first.flatten(0, 2), second.flatten(0, 2), radius, centre, subpixel)
@@ -114,16 +116,16 @@ def estimate_tile_translations(
 
 def least_side(radius: int) -> int:
     """The least side, in pixels, of images whose shift is sought within that radius."""
-    return 2 * (radius + _BEYOND) + _MIN_TEMPLATE
+    return radius + _BEYOND + _MIN_OVERLAP + _NEIGHBOURHOOD - 1
 
 
 def largest_radius(side: int) -> int:
     """The largest radius within which images of that side, in pixels, allow a search; see above."""
-    return (side - _MIN_TEMPLATE) // 2 - _BEYOND
+    return side - least_side(0)
 
 
 def correlations(first: Tensor, second: Tensor, radius: int) -> Tensor:
-    """Normalised cross-correlations of the inside of ``first`` with ``second`` at every shift.
+    """Normalised cross-correlations of what two images share at every shift.
 
     Args:
         first: (N, H, W) floating.
@@ -131,21 +133,22 @@ def correlations(first: Tensor, second: Tensor, radius: int) -> Tensor:
         radius: the largest shift along each axis, from 1.
 
     Returns:
-        (N, 2 radius + 1, 2 radius + 1) in [-1, 1], rows and columns from -radius to radius; 0
-        where either is flat.
+        (N, 2 radius + 1, 2 radius + 1) in [-1, 1], rows and columns from -radius to radius, by
+        which ``second`` is read; 0 where what is shared is flat in either.
     """
     first, second = (image - image.mean(dim=(1, 2), keepdim=True) for image in (first, second))
-    inside = first[:, radius:-radius, radius:-radius]
-    # Without a mean, so that those of the windows do not count.
-    template = inside - inside.mean(dim=(1, 2), keepdim=True)
-    height, width = template.shape[1:]
     products = _direct if radius <= DIRECT_RADIUS else _by_fourier
-    covariance = products(template, second, radius) / (height * width)
-    mean, power = (_window_means(values, height, width) for values in (second, second.square()))
-    deviation = (power - mean.square()).clamp_min(0.0).sqrt()
-    own = template.square().mean(dim=(1, 2), keepdim=True).sqrt()
-    textured = (own > _FLAT) & (deviation > _FLAT)
-    return torch.where(textured, covariance / (own * deviation), 0.0).clamp(-1.0, 1.0)
+    cross = products(first, F.pad(second, (radius,) * 4), radius)
+    count, *own = (_overlap_sums(x, radius) for x in (torch.ones_like(first[:1]), first, first**2))
+    other = [_overlap_sums(x, radius).flip(1, 2) for x in (second, second**2)]
+    covariance = cross / count - own[0] * other[0] / count**2
+    deviations = [
+        (power / count - (total / count) ** 2).clamp_min(0.0).sqrt()
+        for total, power in (own, other)
+    ]
+    textured = (deviations[0] > _FLAT) & (deviations[1] > _FLAT)
+    found = covariance / (deviations[0] * deviations[1])
+    return torch.where(textured, found, 0.0).clamp(-1.0, 1.0)
 
 
 def align(img0: Tensor, img1: Tensor, translation: Tensor) -> tuple[Tensor, Tensor]:
@@ -275,10 +278,10 @@ def _structure(images: Tensor) -> Tensor:
     luminance = torch.einsum("nchw,c->nhw", images.float(), weights)
     means = luminance[:, None]
     for size in ((_NEIGHBOURHOOD, 1), (1, _NEIGHBOURHOOD)):
-        around = [side // 2 for side in size]
-        # Of what is inside alone: a border of reflections would not move with the image.
-        means = F.avg_pool2d(means, size, 1, around, count_include_pad=False)
-    return luminance - means[:, 0]
+        means = F.avg_pool2d(means, size, 1)
+    # Only pixels whose neighbourhood is inside: of others the mean would not move with the image.
+    border = _NEIGHBOURHOOD // 2
+    return luminance[:, border:-border, border:-border] - means[:, 0]
 
 
 def _direct(template: Tensor, image: Tensor, radius: int) -> Tensor:
@@ -295,9 +298,14 @@ def _by_fourier(template: Tensor, image: Tensor, radius: int) -> Tensor:
     return sums[:, shifts][:, :, shifts]
 
 
-def _window_means(images: Tensor, height: int, width: int) -> Tensor:
-    """Means of (N, H, W) over all windows of that size, along one axis and then the other."""
-    return F.avg_pool2d(F.avg_pool2d(images, (height, 1), 1), (1, width), 1)
+def _overlap_sums(images: Tensor, radius: int) -> Tensor:
+    """Sums (N, 2r + 1, 2r + 1) of (N, H, W) over what an image moved so far shares with them."""
+    for axis in (1, 2):
+        shifts = torch.arange(-radius, radius + 1, device=images.device)
+        upto = F.pad(images.cumsum(axis), (1, 0) if axis == 2 else (0, 0, 1, 0))
+        begin, end = (-shifts).clamp_min(0), images.shape[axis] - shifts.clamp_min(0)
+        images = upto.index_select(axis, end) - upto.index_select(axis, begin)
+    return images
 
 
 def _most_likely(
@@ -306,7 +314,7 @@ def _most_likely(
     """The best shift (N, 2) where it is believed, else ``centre`` (N, 2)."""
     searched = radius + _BEYOND
     found = correlations(first, second, searched)
-    side, pixels = found.shape[-1], math.prod(n - 2 * searched for n in first.shape[1:])
+    side, pixels = found.shape[-1], math.prod(n - searched for n in first.shape[1:])
     whole = torch.arange(side, device=found.device, dtype=found.dtype) - searched
     shifts = torch.cartesian_prod(whole, whole)
     lengths = (shifts - centre.round()[:, None]).norm(dim=-1)
@@ -349,9 +357,8 @@ def _parabolas(found: Tensor, best: Tensor, pixels: int) -> tuple[Tensor, Tensor
     return torch.stack(offsets, dim=1), likelihood[1] - likelihood[0]
 
 
-def _tiles(images: Tensor, tile: int) -> Tensor:
-    """Images (N, H, W) cut into tiles (N, rows, columns, tile, tile), or one as large as they."""
-    rows, columns = (_tile_slices(side, tile) for side in images.shape[1:])
+def _tiles(images: Tensor, rows: list[slice], columns: list[slice]) -> Tensor:
+    """Images (N, H, W) cut into tiles of one size: (N, rows, columns, h, w)."""
     return torch.stack(
         [torch.stack([images[:, y, x] for x in columns], dim=1) for y in rows], dim=1
     )

@@ -9,7 +9,8 @@ import torch
 from torch.testing import assert_close
 
 from robust_lpips import Registered, RobustLPIPS
-from robust_lpips.registered import HumanPenalty, noise_distance, noticed
+from robust_lpips.registered import HumanPenalty, noise_distance, noticed, search_radius
+from robust_lpips.registration import estimate_translation
 
 ANSWERS = Path(__file__).parents[2] / "shared/official/user_study_responses.json"
 
@@ -42,6 +43,46 @@ class TestDistance:
         images = moved((0, 5))
         assert Registered(l1)(*images).item() > 0.1
         assert Registered(l1, radius=5)(*images).item() == 0.0
+
+    @pytest.mark.parametrize("shift", [(3, 0), (-2, 3), (2, 2)])
+    def test_of_shifts_up_to_the_radius_is_none(self, shift):
+        assert Registered(l1)(*moved(shift)).item() == 0.0
+
+    @pytest.mark.parametrize(
+        ("shift", "undone"),
+        [
+            ((0, 4), (0, 3)),
+            ((5, 0), (2, 0)),
+            ((0, -6), (0, -1)),
+            ((-4, 4), (-1, 1)),
+            ((3, 3), (2, 2)),
+        ],
+    )
+    def test_less_is_undone_of_longer_shifts(self, shift, undone):
+        images = moved(shift)
+        assert estimate_translation(*images, 6).tolist() == [[*map(float, shift)]]
+        assert Registered(l1).translation(*images).tolist() == [[*map(float, undone)]]
+
+    def test_nothing_is_undone_from_twice_the_radius(self):
+        images = moved((5, -5), size=96)
+        assert not Registered(l1).translation(*images).any()
+
+    @pytest.mark.parametrize("border", ["reflect", "crop"])
+    def test_of_fractions_beyond_the_radius_stays_inside(self, border):
+        metric = Registered(l1, border=border, subpixel=True)
+        for columns in range(9, 16):
+            large = torch.nn.functional.avg_pool2d(texture(1, 3, 288, 304), 9, 1)
+            pair = large[..., :280], large[..., columns : columns + 280]
+            images = [torch.nn.functional.avg_pool2d(image, 4) for image in pair]
+            assert metric.translation(*images).abs().amax() <= 3.0
+            assert metric(*images).isfinite().all()
+
+    def test_search_is_as_far_as_the_images_allow(self):
+        assert (search_radius(3, 64), search_radius(3, 25), search_radius(3, 24)) == (6, 4, 3)
+        images = moved((2, -1), size=24)
+        assert Registered(l1)(*images).item() == 0.0
+        with pytest.raises(ValueError, match="img0 must be at least 24x24 for radius 3; got 23x23"):
+            Registered(l1)(*(image[..., 1:, 1:] for image in images))
 
     def test_where_nothing_is_shifted_is_the_metrics(self):
         image = texture(2, 3, 64, 64)

@@ -15,6 +15,7 @@ from robust_lpips.registration import (
     correlations,
     estimate_tile_translations,
     estimate_translation,
+    largest_radius,
     translate,
 )
 
@@ -117,12 +118,32 @@ def test_correlations_are_those_of_numpy():
     first, second = torch.rand(2, 1, 40, 30, generator=generator, dtype=torch.float64)
     for radius in (2, 9):
         found = correlations(first, second, radius)
-        inside = first[0, radius:-radius, radius:-radius].flatten().numpy()
-        for y, x in ((0, 0), (1, 2 * radius), (radius, radius)):
-            height, width = 40 - 2 * radius, 30 - 2 * radius
-            there = second[0, y : y + height, x : x + width].flatten().numpy()
-            expected = np.corrcoef(inside, there)[0, 1]
-            assert found[0, y, x].item() == pytest.approx(expected, abs=1e-9)
+        for y, x in ((0, 0), (1, radius), (-radius, 2), (radius, -radius)):
+            here = first[0, max(0, -y) : 40 - max(0, y), max(0, -x) : 30 - max(0, x)]
+            there = second[0, max(0, y) : 40 + min(0, y), max(0, x) : 30 + min(0, x)]
+            expected = np.corrcoef(here.flatten(), there.flatten())[0, 1]
+            assert found[0, radius + y, radius + x].item() == pytest.approx(expected, abs=1e-9)
+
+
+def test_what_only_the_border_shows_counts():
+    """A post at the border of a sky: what is left without it has no position."""
+    image = torch.full((1, 3, 64, 64), 0.2) + 0.01 * torch.randn(
+        1, 3, 64, 64, generator=torch.Generator().manual_seed(0)
+    )
+    image[..., :5] = -0.9
+    for darker in (0.8, 0.5):
+        assert not estimate_translation(image, darker * image, 6).any()
+        noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(1))
+        assert not estimate_translation(image, image + 0.05 * noise, 6)[:, 1].any()
+
+
+@pytest.mark.parametrize("side", [22, 30, 64])
+def test_the_largest_radius_is_the_largest(side):
+    image = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+    radius = largest_radius(side)
+    assert not estimate_translation(image, image, radius).any()
+    with pytest.raises(ValueError, match=f"must be at least {side + 1}x{side + 1}"):
+        estimate_translation(image, image, radius + 1)
 
 
 class TestAlign:
@@ -189,8 +210,8 @@ class TestTiles:
 
     def test_flat_tiles_follow_the_whole(self):
         img0, img1 = pair((1, 2), size=128)
-        for image in (img0, img1):
-            image[..., :60, :60] = 0.0
+        img0[..., :60, :60] = 0.0
+        img1[..., :61, :62] = 0.0
         assert_close(
             estimate_tile_translations(img0, img1, tile=48),
             torch.tensor([1.0, 2.0]).expand(1, 3, 3, 2),

@@ -13,7 +13,7 @@ from scipy import optimize, stats
 from robust_lpips import distortions, plots
 from robust_lpips.comparison import metric_names
 from robust_lpips.registered import ANSWERS, SAME, noticed
-from robust_lpips.registration import align, estimate_translation
+from robust_lpips.registration import align, estimate_translation, least_side
 from robust_lpips.studies import registration
 from robust_lpips.studies.registration import DEFAULT_METRICS, PARTS, estimates, failures, human
 from robust_lpips.studies.registration.descent import OFFSET, descend, make_pairs, score
@@ -305,7 +305,7 @@ class TestFailures:
             }
         )
         a, b = failures.summary(table).to_dict("records")
-        assert (a["true"], a["first estimate"], a["n"]) == ("(0, 2)", "(0, 2)", 2)
+        assert (a["true"], a["undone of the first"], a["n"]) == ("(0, 2)", "(0, 2)", 2)
         assert (a["stayed"], a["right"], a["unregistered"], a["human"]) == (50, 50, 2, 1.75)
         assert pd.isna(b["true"])
         assert b["stayed"] == 0
@@ -400,7 +400,7 @@ class TestRun:
         assert not (tmp_path / "new").exists()
 
     @pytest.mark.parametrize(
-        ("name", "value"), [("n", 0), ("steps", 0), ("image_size", 2 * WIDE_RADIUS + 17)]
+        ("name", "value"), [("n", 0), ("steps", 0), ("image_size", least_side(WIDE_RADIUS) - 1)]
     )
     def test_settings_are_checked(self, name, value):
         with pytest.raises(ValueError, match=f"{name} must be at least {value + 1}; got {value}"):

@@ -26,8 +26,8 @@ Penalty = Callable[[Tensor], Tensor]
 MODES = ("global", "tiles")
 BORDERS = ("reflect", "crop")
 
-# Pixels are squares: one whose centre is a little beyond the radius still counts as within, and so
-# do shifts by (2, 3) at radius 3.
+# Pixels are squares: one whose centre is a little beyond the radius still counts as within it, such
+# as (2, 3) at radius 3.
 _SLACK = 2 / 3
 
 # Of so many answers about an image shifted by 0, 1, ... 9 pixels, so many were "the same": counted
@@ -53,12 +53,12 @@ class Registered(nn.Module):
         metric: any callable of two batches of images, the reference first, that gives (N,)
             distances: a :class:`~robust_lpips.RobustLPIPS`, one of
             :func:`robust_lpips.comparison.load_metric`, or a user's.
-        radius: the length, in pixels, up to which a shift is undone, from 1; at 3, by (2, 3) as a
-            whole, and by (3, 3) mostly. A longer one is a change rather than misalignment: the
-            longer, the less of it is undone, and from about twice the radius nothing. What is left
-            the metric sees. So distances do not jump where the radius ends, nor verdicts flip.
+        radius: the length, in pixels, up to which a shift is undone, from 1. A longer one is a
+            change rather than misalignment: up to twice the radius it is undone but for twice what
+            it exceeds the radius by, at most ``radius`` pixels, which the metric sees. So distances
+            do not jump where the radius ends, and a change costs the same wherever the images lie.
         penalty: ``None``; ``"human"``, for metrics of images in [-1, 1]; or a function of (N,)
-            shifts in pixels (Euclidean) that gives (N,) distances.
+            lengths in pixels, of the shifts that were found, that gives (N,) distances.
         mode: ``"global"``, one shift a pair, or ``"tiles"``, a field of shifts, for large images
             whose misalignment varies.
         border: what becomes of pixels that only one of the images shows. ``"reflect"``: all that
@@ -154,24 +154,24 @@ class Registered(nn.Module):
         return distance + cost.to(distance).view(-1, *[1] * (distance.ndim - 1))
 
     def translation(self, img0: Tensor, img1: Tensor) -> Tensor:
-        """What the pairs are aligned by, in pixels: (N, 2), or (N, rows, columns, 2) of tiles."""
+        """The shifts that are found, in pixels: (N, 2), or (N, rows, columns, 2) of tiles."""
         side = min(img0.shape[-2:])
         if self.mode == "global":
             searched = search_radius(self.radius, side)
-            found = estimate_translation(img0, img1, searched, subpixel=self.subpixel)
-        else:
-            searched = search_radius(self.radius, min(side, self.tile))
-            found = estimate_tile_translations(
-                img0, img1, searched, tile=self.tile, subpixel=self.subpixel
-            )
-        undone = _forgiven(found, self.radius)
-        return undone if self.subpixel else undone.round()
+            return estimate_translation(img0, img1, searched, subpixel=self.subpixel)
+        searched = search_radius(self.radius, min(side, self.tile))
+        return estimate_tile_translations(
+            img0, img1, searched, tile=self.tile, subpixel=self.subpixel
+        )
 
     def _aligned(self, img0: Tensor, img1: Tensor, shifts: Tensor) -> tuple[Tensor, Tensor]:
+        left = excess(shifts, self.radius)
+        shifts = shifts - (left if self.subpixel else left.round())
         if self.mode == "tiles":
             return align_tiles(img0, img1, shifts, tile=self.tile)
         if self.border == "crop":
-            return align_inside(img0, img1, shifts, self.radius)
+            inside = shifts.clamp(-self.radius, self.radius)
+            return align_inside(img0, img1, inside, self.radius)
         return align(img0, img1, shifts)
 
     def extra_repr(self) -> str:
@@ -180,10 +180,21 @@ class Registered(nn.Module):
 
 
 def search_radius(radius: int, side: int) -> int:
-    """How far :class:`Registered` looks in images of that side, in pixels: up to where it no longer
-    undoes anything, or as far as they allow, but at least as far as it has to.
+    """How far :class:`Registered` looks in images of that side, in pixels: twice the radius, or as
+    far as they allow, but at least the radius.
     """
     return max(radius, min(2 * radius, largest_radius(side)))
+
+
+def excess(shifts: Tensor, radius: int) -> Tensor:
+    """What of shifts (..., 2) in pixels is not undone: (..., 2), none up to the radius.
+
+    It is vertical, whatever the shift: what is at its most stays what it is where the images are
+    moved further, and what such a change costs with it.
+    """
+    lengths = torch.linalg.vector_norm(shifts, dim=-1)
+    kept = (2 * (lengths - radius - _SLACK)).clamp(0.0, float(radius))
+    return torch.stack((torch.where(shifts[..., 0] < 0, -kept, kept), torch.zeros_like(kept)), -1)
 
 
 class HumanPenalty(nn.Module):
@@ -213,15 +224,6 @@ class HumanPenalty(nn.Module):
         high = (low + 1).clamp(max=last)
         shares = torch.lerp(self.noticed[low], self.noticed[high], at - low)
         return self.cost * shares
-
-
-def _forgiven(shifts: Tensor, radius: int) -> Tensor:
-    """What of shifts (..., 2) is undone: all of it up to the radius, then less and less."""
-    lengths = torch.linalg.vector_norm(shifts, dim=-1, keepdim=True)
-    most = radius + _SLACK
-    kept = (2 * most - lengths).clamp(min=0.0)
-    undone = torch.where(lengths > most, shifts * (kept / lengths), shifts)
-    return undone.clamp(-radius, radius)
 
 
 def noticed() -> Tensor:

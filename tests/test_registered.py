@@ -9,8 +9,14 @@ import torch
 from torch.testing import assert_close
 
 from robust_lpips import Registered, RobustLPIPS
-from robust_lpips.registered import HumanPenalty, noise_distance, noticed, search_radius
-from robust_lpips.registration import estimate_translation
+from robust_lpips.registered import (
+    HumanPenalty,
+    excess,
+    noise_distance,
+    noticed,
+    search_radius,
+)
+from robust_lpips.registration import align
 
 ANSWERS = Path(__file__).parents[2] / "shared/official/user_study_responses.json"
 
@@ -49,32 +55,40 @@ class TestDistance:
         assert Registered(l1)(*moved(shift)).item() == 0.0
 
     @pytest.mark.parametrize(
-        ("shift", "undone"),
+        ("shift", "left"),
         [
-            ((0, 4), (0, 3)),
-            ((5, 0), (2, 0)),
-            ((0, -6), (0, -1)),
-            ((-4, 4), (-1, 1)),
-            ((3, 3), (2, 2)),
+            ((0, 4), (1, 0)),
+            ((5, 0), (3, 0)),
+            ((-5, 0), (-3, 0)),
+            ((-3, 3), (-1, 0)),
+            ((2, 6), (3, 0)),
         ],
     )
-    def test_less_is_undone_of_longer_shifts(self, shift, undone):
-        images = moved(shift)
-        assert estimate_translation(*images, 6).tolist() == [[*map(float, shift)]]
-        assert Registered(l1).translation(*images).tolist() == [[*map(float, undone)]]
+    def test_of_longer_shifts_something_is_left(self, shift, left):
+        img0, img1 = moved(shift)
+        assert Registered(l1).translation(img0, img1).tolist() == [[*map(float, shift)]]
+        undone = torch.tensor(shift).float() - torch.tensor(left)
+        assert_close(Registered(l1)(img0, img1), l1(*align(img0, img1, undone[None])))
 
-    def test_nothing_is_undone_from_twice_the_radius(self):
-        images = moved((5, -5), size=96)
-        assert not Registered(l1).translation(*images).any()
+    def test_what_is_left_does_not_grow_without_end(self):
+        lengths = torch.tensor([3.6, 3.7, 4.0, 5.0, 5.2, 6.0, 8.0])
+        left = excess(torch.stack((torch.zeros(7), lengths), dim=1), 3)
+        assert_close(
+            left[:, 0],
+            torch.tensor([0.0, 0.0667, 0.6667, 2.6667, 3.0, 3.0, 3.0]),
+            atol=1e-3,
+            rtol=0,
+        )
+        assert not left[:, 1].any()
 
     @pytest.mark.parametrize("border", ["reflect", "crop"])
-    def test_of_fractions_beyond_the_radius_stays_inside(self, border):
-        metric = Registered(l1, border=border, subpixel=True)
-        for columns in range(9, 16):
-            large = torch.nn.functional.avg_pool2d(texture(1, 3, 288, 304), 9, 1)
+    @pytest.mark.parametrize("subpixel", [False, True])
+    def test_of_shifts_about_the_radius_is_finite(self, border, subpixel):
+        metric = Registered(l1, border=border, subpixel=subpixel)
+        for columns in range(9, 25, 3):
+            large = torch.nn.functional.avg_pool2d(texture(1, 3, 288, 320), 9, 1)
             pair = large[..., :280], large[..., columns : columns + 280]
             images = [torch.nn.functional.avg_pool2d(image, 4) for image in pair]
-            assert metric.translation(*images).abs().amax() <= 3.0
             assert metric(*images).isfinite().all()
 
     def test_search_is_as_far_as_the_images_allow(self):

@@ -305,7 +305,7 @@ class TestFailures:
             }
         )
         a, b = failures.summary(table).to_dict("records")
-        assert (a["true"], a["undone of the first"], a["n"]) == ("(0, 2)", "(0, 2)", 2)
+        assert (a["true"], a["first estimate"], a["n"]) == ("(0, 2)", "(0, 2)", 2)
         assert (a["stayed"], a["right"], a["unregistered"], a["human"]) == (50, 50, 2, 1.75)
         assert pd.isna(b["true"])
         assert b["stayed"] == 0

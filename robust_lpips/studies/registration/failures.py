@@ -56,8 +56,8 @@ _READING = """\
   `mode="tiles"` is for that.
 - Shifts that people do see are free without a penalty. That is what `penalty=None` means, and a
   reason not to take it for a measure of what people see.
-- Of a shift beyond the radius less is undone the longer it is, and the penalty charges that part
-  alone: the metric sees the rest.
+- Of a shift beyond the radius something is left, which the metric sees, and the penalty charges all
+  of it. What lies beyond twice the radius cannot be found.
 - How much the penalty weighs beside other distortions is a convention of its own: compare what
   registered and human differ by with the unregistered distances of the same column."""
 
@@ -113,7 +113,7 @@ def measure(
 
     Returns:
         A row a case and pair: ``case, radius, pair``; the true shift ``true_rows, true_columns``
-        (NaN: none) and what is undone ``rows, columns`` in pixels; and in the metric's own unit
+        (NaN: none) and the estimate ``rows, columns`` in pixels; and in the metric's own unit
         ``unregistered, registered`` and ``human``, registered with that penalty.
     """
     distance = load_metric(metric, device, seed)
@@ -157,8 +157,8 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         A row a case: ``case, radius, n, true``, the shift as text; ``stayed`` and ``right``, the
-        percentage of pairs where no shift is undone, and where the true one is (NaN: there is
-        none); and mean ``unregistered, registered, human``.
+        percentage of estimates that are no shift, and the true one (NaN: there is none); and mean
+        ``unregistered, registered, human``.
     """
     rows = []
     for name, pairs in table.groupby("case", sort=False):
@@ -172,7 +172,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
                 "radius": first["radius"],
                 "n": len(pairs),
                 "true": f"({true[0]:g}, {true[1]:g})" if known else None,
-                "undone of the first": f"({found[0, 0]:g}, {found[0, 1]:g})",
+                "first estimate": f"({found[0, 0]:g}, {found[0, 1]:g})",
                 "stayed": 100 * (found == 0).all(axis=1).mean(),
                 "right": 100 * (found == true).all(axis=1).mean() if known else math.nan,
                 **pairs[["unregistered", "registered", "human"]].mean(),
@@ -281,9 +281,9 @@ def _section(settings: Settings, metric: str, table: pd.DataFrame) -> str:
         [
             "## Failures",
             f"Pairs that are hard to align, or should not be; distances of {metric}, means over n "
-            f"pairs; {settings.note}. Textures are of either split. stayed: pairs of which no "
-            "shift is undone; right: of which the true one is, in percent; human: registered with "
-            '`penalty="human"`. Shifts and radius in pixels, (rows, columns).',
+            f"pairs; {settings.note}. Textures are of either split. stayed: estimates that are no "
+            'shift; right: that are the true one, in percent; human: registered with `penalty="'
+            'human"`. Shifts and radius in pixels, (rows, columns).',
             to_markdown(summary(table), numbers | distances),
             "How to read it:",
             _READING,

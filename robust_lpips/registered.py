@@ -54,9 +54,10 @@ class Registered(nn.Module):
             distances: a :class:`~robust_lpips.RobustLPIPS`, one of
             :func:`robust_lpips.comparison.load_metric`, or a user's.
         radius: the length, in pixels, up to which a shift is undone, from 1. A longer one is a
-            change rather than misalignment: up to twice the radius it is undone but for twice what
-            it exceeds the radius by, at most ``radius`` pixels, which the metric sees. So distances
-            do not jump where the radius ends, and a change costs the same wherever the images lie.
+            change rather than misalignment: it is undone but for twice what it exceeds the radius
+            by, at most ``radius`` pixels, which the metric sees, if it is found, see
+            :func:`search_radius`. So distances do not jump where the radius ends, and a change
+            costs the same wherever the images lie.
         penalty: ``None``; ``"human"``, for metrics of images in [-1, 1]; or a function of (N,)
             lengths in pixels, of the shifts that were found, that gives (N,) distances.
         mode: ``"global"``, one shift a pair, or ``"tiles"``, a field of shifts, for large images
@@ -180,10 +181,10 @@ class Registered(nn.Module):
 
 
 def search_radius(radius: int, side: int) -> int:
-    """How far :class:`Registered` looks in images of that side, in pixels: twice the radius, or as
-    far as they allow, but at least the radius.
+    """How far :class:`Registered` looks in images of that side, in pixels: twice the radius and two
+    more, or as far as they allow, but at least the radius.
     """
-    return max(radius, min(2 * radius, largest_radius(side)))
+    return max(radius, min(2 * radius + 2, largest_radius(side)))
 
 
 def excess(shifts: Tensor, radius: int) -> Tensor:

@@ -31,7 +31,7 @@ _NEIGHBOURHOOD = 7
 # What a shift costs a pixel of its length, in units of log-likelihood: of shifts that are as likely
 # the shortest is taken. And by how much it has to be more likely than none.
 _PRIOR = 1.0
-_MIN_EVIDENCE = 10.0
+_MIN_EVIDENCE = 7.0
 
 # Fractions of a pixel below this are within the error of the estimate.
 _MIN_FRACTION = 0.05

@@ -57,7 +57,7 @@ _READING = """\
 - Shifts that people do see are free without a penalty. That is what `penalty=None` means, and a
   reason not to take it for a measure of what people see.
 - Of a shift beyond the radius something is left, which the metric sees, and the penalty charges all
-  of it. What lies beyond twice the radius cannot be found.
+  of it. What lies beyond about twice the radius cannot be found.
 - How much the penalty weighs beside other distortions is a convention of its own: compare what
   registered and human differ by with the unregistered distances of the same column."""
 

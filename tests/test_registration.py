@@ -208,6 +208,13 @@ class TestTiles:
         found = estimate_tile_translations(*pair((1, 2)))
         assert found.tolist() == [[[[1.0, 2.0]]]]
 
+    def test_sides_need_be_no_multiples(self):
+        pairs = pair((1, 2), size=130)
+        shifts = estimate_tile_translations(*pairs)
+        assert_close(shifts, torch.tensor([1.0, 2.0]).expand(1, 3, 3, 2))
+        shifts[0, 1, 1] += 1.0  # not as a whole, but tile by tile
+        assert [image.shape for image in align_tiles(*pairs, shifts)] == [pairs[0].shape] * 2
+
     def test_flat_tiles_follow_the_whole(self):
         img0, img1 = pair((1, 2), size=128)
         img0[..., :60, :60] = 0.0

@@ -133,8 +133,8 @@ def test_what_only_the_border_shows_counts():
     image[..., :5] = -0.9
     for darker in (0.8, 0.5):
         assert not estimate_translation(image, darker * image, 6).any()
-        noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(1))
-        assert not estimate_translation(image, image + 0.05 * noise, 6)[:, 1].any()
+    noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(1))
+    assert not estimate_translation(image, image + 0.05 * noise, 6)[:, 1].any()
 
 
 @pytest.mark.parametrize("side", [22, 30, 64])

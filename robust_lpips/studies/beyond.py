@@ -47,10 +47,10 @@ from robust_lpips.plots import plot_pareto
 from robust_lpips.studies.benchmark.timing import WARM_UP, seconds_of, turn_about
 from robust_lpips.studies.beyond_rows import Row, chosen
 from robust_lpips.studies.folder import claim, read_json, write_json
-from robust_lpips.studies.measured import portable, weights_sha256
+from robust_lpips.studies.measured import portable
 from robust_lpips.studies.pool import machine
 from robust_lpips.studies.report import ACCURACY_LABELS, JUDGE_NOTES
-from robust_lpips.studies.triplets import evenly_spaced, triplets
+from robust_lpips.studies.triplets import check_max_shift, evenly_spaced, triplets
 from robust_lpips.tables import to_markdown, with_interval, write_csv, write_text
 
 DEFAULT_N = 300
@@ -94,11 +94,7 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 1 <= self.max_shift < self.image_size:
-            raise ValueError(
-                f"max_shift must be from 1 and below image_size, {self.image_size}; "
-                f"got {self.max_shift}"
-            )
+        check_max_shift(self.max_shift, self.image_size)
 
     def dataset(self) -> Dataset:
         """The ``n`` triplets; the sample set is built where it is not there yet."""
@@ -238,10 +234,10 @@ class _Kept:
         table, record = self._paths(part)
         return table.is_file() and record.is_file() and read_json(record)["data"] == self.data
 
-    def keep(self, part: str, distances: pd.DataFrame, weights: str | None) -> None:
+    def keep(self, part: str, distances: pd.DataFrame) -> None:
         table, record = self._paths(part)
         write_distances(distances, table)
-        write_json(record, {"data": self.data, "weights": weights})
+        write_json(record, {"data": self.data})
 
     def distances(self, part: str) -> pd.DataFrame:
         return read_distances(self._paths(part)[0])
@@ -291,8 +287,7 @@ def _measure(
             base, own = networks[row.base], kept[row.name]
             metric = row.design.factory(base).to(device)
             for part in todo[row.name]:
-                distances = parts[part].measure(metric, device, progress)
-                own.keep(part, distances, weights_sha256(metric))
+                own.keep(part, parts[part].measure(metric, device, progress))
             if not own.timed:
                 ratio = 1.0 if row.is_base else _relative_time(metric, base, dataset, device)
                 own.keep_time(ratio, device)

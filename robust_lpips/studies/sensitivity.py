@@ -31,7 +31,7 @@ from robust_lpips.evaluation import (
 from robust_lpips.plots import plot_shift_curves
 from robust_lpips.studies.folder import claim
 from robust_lpips.studies.measured import file_stem
-from robust_lpips.studies.triplets import decoded_once
+from robust_lpips.studies.triplets import check_max_shift, decoded_once
 from robust_lpips.tables import to_markdown, with_interval, write_csv, write_text
 
 DEFAULT_METRICS = (
@@ -66,11 +66,7 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 1 <= self.max_shift < self.image_size:
-            raise ValueError(
-                f"max_shift must be from 1 and below image_size, {self.image_size}; "
-                f"got {self.max_shift}"
-            )
+        check_max_shift(self.max_shift, self.image_size)
 
     def dataset(self) -> Dataset:
         """The triplets; the sample set is built where it is not there yet."""

@@ -31,6 +31,14 @@ def triplets(data_root: str | Path | None, split: str, n: int | None, image_size
     return decoded_once(_on_disk(data_root, split, n, image_size))
 
 
+def check_max_shift(max_shift: int, image_size: int) -> None:
+    """Raises ValueError unless patches of that side, in pixels, can be shifted so far."""
+    if not 1 <= max_shift < image_size:
+        raise ValueError(
+            f"max_shift must be from 1 and below image_size, {image_size}; got {max_shift}"
+        )
+
+
 def decoded_once(dataset: Dataset) -> Dataset:
     """``dataset`` packed in the cache (:func:`robust_lpips.data.packed`).
 

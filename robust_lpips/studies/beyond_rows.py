@@ -15,6 +15,8 @@ from robust_lpips.metric import RobustLPIPS
 from robust_lpips.registered import Registered
 
 RADIUS = 3
+# The same design with less and more forgiven, since accuracy is the price of stability.
+OTHER_RADII = (1, 6)
 SAMPLES = 4
 
 
@@ -81,6 +83,15 @@ REGISTERED = Design(
 WRAPPED = (
     UNCHANGED,
     REGISTERED,
+    *(
+        Design(
+            f"registered-{radius}",
+            f"registered, {radius} px",
+            f"shifts within {radius} px are free",
+            partial(Registered, radius=radius),
+        )
+        for radius in OTHER_RADII
+    ),
     Design(
         "registered-human",
         "registered, people's penalty",

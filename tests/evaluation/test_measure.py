@@ -501,6 +501,7 @@ class TestCompile:
 
         monkeypatch.setattr(torch, "compile", traced)
 
+    @pytest.mark.slow  # it traces every size of batch; the next compares one of them, too
     def test_numbers_are_the_same(self):
         torch.manual_seed(0)
         metric = RobustLPIPS(BackboneConfig(), weights=None)

@@ -1,4 +1,4 @@
-"""What the command lines of the experiments share."""
+"""Command lines of studies, generated from their settings."""
 
 from __future__ import annotations
 
@@ -6,139 +6,125 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import Field, fields, is_dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from robust_lpips.backbones import BackboneConfig
-from robust_lpips.backbones.config import ALLOWED
 from robust_lpips.comparison import metric_names
+from robust_lpips.studies.base.engines import WHOLE, Shard
+from robust_lpips.studies.base.ray_engine import import_ray
+from robust_lpips.studies.base.runner import ENGINES, Execution, run, unfinished
+from robust_lpips.studies.base.settings import Settings, value_type
+from robust_lpips.studies.base.study import Plan, Study
+
+ALL = "all"
 
 
-def add_data_arguments(parser: argparse.ArgumentParser, output: str) -> None:
-    """Add ``--data-root``, ``--sample``, ``--image-size``, ``--device`` and ``--output``.
-
-    ``output`` says what the last is where it is not given; it and ``data_root`` are None then.
-    """
-    data = parser.add_mutually_exclusive_group()
-    data.add_argument("--data-root", type=existing_folder, help="folder of BAPPS, which holds 2afc")
-    data.add_argument(
-        "--sample",
-        action="store_true",
-        help="the sample set, built on first use, in place of BAPPS (the default)",
-    )
-    parser.add_argument(
-        "--image-size", type=positive_int, default=64, help="side of the patches in pixels (64)"
-    )
-    _add_place_arguments(parser, output)
-
-
-def add_run_arguments(parser: argparse.ArgumentParser, output: str) -> None:
-    """Add ``--seed``, ``--device`` and ``--output``, as :func:`add_data_arguments` does."""
-    parser.add_argument("--seed", type=natural_int, default=0, help="(%(default)s)")
-    _add_place_arguments(parser, output)
-
-
-def add_metric_arguments(parser: argparse.ArgumentParser, default: Sequence[str]) -> None:
-    """Add ``--metrics`` and ``--metric``; :func:`metric_choice` reads them."""
-    names = metric_names()
-    parser.add_argument(
-        "--metrics",
-        nargs="+",
-        choices=names,
-        default=list(default),
-        metavar="NAME",
-        help=f"some of {', '.join(names)} (default: {' '.join(default)})",
-    )
-    add_own_metric_argument(parser)
-
-
-def add_own_metric_argument(parser: argparse.ArgumentParser) -> None:
-    """Add ``--metric``, which takes metrics of the user's own, as a list."""
-    parser.add_argument(
-        "--metric",
-        action="append",
-        type=own_metric,
-        default=[],
-        metavar="MODULE:FACTORY",
-        help="a metric of your own, too: factory() gives a callable of two (N, 3, H, W) batches "
-        "in [-1, 1] that returns (N,) distances; may be given several times",
-    )
-
-
-def metric_choice(arguments: argparse.Namespace) -> list[str]:
-    """The metrics that the options of :func:`add_metric_arguments` name, each once."""
-    return list(dict.fromkeys([*arguments.metrics, *arguments.metric]))
-
-
-def print_page(
-    run: Callable[..., str],
-    settings: object,
-    output: str,
-    parser: argparse.ArgumentParser,
-    arguments: argparse.Namespace,
-) -> None:
-    """Run a study of metrics as its options say, and print its page.
+def main(study: Study, description: str | None, arguments: Sequence[str] | None = None) -> None:
+    """Run a study as its command line says, and print its page.
 
     Args:
-        run: takes settings, a folder, names of metrics, ``device`` and ``command``, and returns
-            the page; its ValueError and FileNotFoundError end the program as wrong usage does.
-        settings: of the study.
-        output: the folder where ``--output`` is not given.
-        parser: of the options.
-        arguments: what it read; those of :func:`add_metric_arguments` and
-            :func:`add_run_arguments` among them.
+        study: study to run.
+        description: text of the help.
+        arguments: the command line. Default: that of the process.
     """
+    parser = _parser(description)
+    add_options(parser, [study])
+    parsed = parser.parse_args(arguments)
     with usage_errors(parser):
-        page = run(
-            settings,
-            arguments.output or Path(output),
-            metric_choice(arguments),
-            device=arguments.device,
-            command=command_line(),
+        _run(study, parsed, None)
+
+
+def main_of(
+    studies: Mapping[str, Study],
+    option: str,
+    description: str | None,
+    *,
+    together: bool = False,
+    arguments: Sequence[str] | None = None,
+) -> None:
+    """Run one of several studies, or all, and print their pages.
+
+    Args:
+        studies: the studies by the value of the option; the first one is the default.
+        option: name of the option that chooses, with its dashes, as ``"--table"``.
+        description: text of the help.
+        together: the option may be ``all``: every study, each in a folder of its own in the output
+            folder; options of some of the studies hold for those alone.
+        arguments: the command line. Default: that of the process.
+    """
+    choices = [*studies, *([ALL] if together else [])]
+    chooser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    chooser.add_argument(option, dest="chosen", choices=choices, default=choices[0])
+    chosen = chooser.parse_known_args(arguments)[0].chosen
+    which = studies if chosen == ALL else {chosen: studies[chosen]}
+    parser = _parser(description)
+    parser.add_argument(
+        option,
+        dest="chosen",
+        choices=choices,
+        default=choices[0],
+        help=f"(%(default)s; further options here are those of {chosen})",
+    )
+    add_options(parser, list(which.values()))
+    parsed = parser.parse_args(arguments)
+    with usage_errors(parser):
+        # All settings before the first run: what is refused is refused at once.
+        for study in which.values():
+            settings_from(study.settings, parsed)
+        for name, study in which.items():
+            _run(study, parsed, name if len(which) > 1 else None)
+
+
+def add_options(parser: argparse.ArgumentParser, studies: Sequence[Study]) -> None:
+    """Add the options of settings, metrics and execution; those of one name once."""
+    known: set[str] = set()
+    for settings in dict.fromkeys(study.settings for study in studies):
+        _add_settings(parser, settings, known)
+    metrics = next((study.metrics for study in studies if study.metrics), ())
+    if metrics:
+        names = metric_names()
+        parser.add_argument(
+            "--metrics",
+            nargs="+",
+            choices=names,
+            metavar="NAME",
+            help=f"some of {', '.join(names)} (default: {' '.join(metrics)})",
         )
-    print(page)
-
-
-def own_metric(text: str) -> str:
-    """``package.module:factory``, for ``type=`` of an argument."""
-    module, _, factory = text.partition(":")
-    if not (module and factory.isidentifier()):
-        raise argparse.ArgumentTypeError(f"must be package.module:factory; got {text!r}")
-    return text
-
-
-def add_backbone_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add an option for every field of BackboneConfig; :func:`backbone_config` reads them."""
-    group = parser.add_argument_group("backbone", "what the network is: see BackboneConfig")
-    for field in fields(BackboneConfig):
-        option = "--" + field.name.replace("_", "-")
-        if isinstance(field.default, bool):
-            group.add_argument(option, action="store_true", default=field.default)
-            continue
-        # None has no spelling: it is what stands where the option is left out.
-        values = [value for value in ALLOWED[field.name] if value is not None]
-        default = "the architecture's" if field.default is None else "%(default)s"
-        group.add_argument(
-            option,
-            type=type(values[0]),
-            choices=values,
-            default=field.default,
-            help=f"({default})",
+        parser.add_argument(
+            "--metric",
+            action="append",
+            type=own_metric,
+            default=[],
+            metavar="MODULE:FACTORY",
+            help="a metric of your own, too: factory() returns a callable of two (N, 3, H, W) "
+            "batches in [-1, 1] that returns (N,) distances; may be given several times",
         )
+    _add_execution(parser, studies)
 
 
-def backbone_config(arguments: argparse.Namespace) -> BackboneConfig:
-    """What the options of :func:`add_backbone_arguments` say.
+def settings_from(settings: type[Settings], parsed: argparse.Namespace) -> Settings:
+    """Settings from the options that :func:`add_options` added.
 
     Raises:
-        ValueError: they do not go together.
+        ValueError: if values are out of range or do not fit together.
     """
-    names = [field.name for field in fields(BackboneConfig)]
-    return BackboneConfig(**{name: getattr(arguments, name) for name in names})
+    return settings(**_values(settings, parsed))
+
+
+def metrics_from(study: Study, parsed: argparse.Namespace) -> tuple[str, ...]:
+    """Metrics from ``--metrics`` and ``--metric``, each once; the study's own where none is named.
+
+    A metric of the user's own is added to the study's.
+    """
+    if not study.metrics:
+        return ()
+    named = study.metrics if parsed.metrics is None else parsed.metrics
+    return tuple(dict.fromkeys([*named, *parsed.metric]))
 
 
 @contextmanager
@@ -150,26 +136,24 @@ def usage_errors(parser: argparse.ArgumentParser) -> Iterator[None]:
         parser.error(str(error))
 
 
-def positive_int(text: str) -> int:
-    """A whole number from 1, for ``type=`` of an argument."""
-    return _whole_number(text, least=1)
+def own_metric(text: str) -> str:
+    """``package.module:factory``, for ``type=`` of an argument."""
+    module, _, factory = text.partition(":")
+    if not (module and factory.isidentifier()):
+        raise argparse.ArgumentTypeError(f"must be package.module:factory; got {text!r}")
+    return text
 
 
-def natural_int(text: str) -> int:
-    """A whole number from 0, for ``type=`` of an argument."""
-    return _whole_number(text, least=0)
-
-
-def existing_folder(text: str) -> Path:
-    """The path of a folder that is there, for ``type=`` of an argument."""
+def existing_path(text: str) -> Path:
+    """Path of a file or folder that exists, for ``type=`` of an argument."""
     path = Path(text).expanduser()
-    if not path.is_dir():
-        raise argparse.ArgumentTypeError(f"no such folder: {text!r}")
-    return path
+    if not path.exists():
+        raise argparse.ArgumentTypeError(f"no such file or folder: {text!r}")
+    return path.resolve()
 
 
-def available_device(text: str) -> torch.device:
-    """The CPU or a GPU of CUDA that is there, for ``type=`` of an argument."""
+def available_device(text: str) -> str:
+    """The CPU or an available GPU of CUDA, for ``type=`` of an argument."""
     try:
         torch.empty(0, device=text)
         device = torch.device(text)
@@ -179,16 +163,16 @@ def available_device(text: str) -> torch.device:
         raise argparse.ArgumentTypeError(f"no such device: {text!r} ({reason})") from None
     if device.type not in ("cpu", "cuda"):  # scores are computed in float64, which others lack
         raise argparse.ArgumentTypeError(f"must be cpu or cuda; got {text!r}")
-    return device
+    return str(device)
 
 
-def default_device() -> torch.device:
+def default_device() -> str:
     """The GPU where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def command_line() -> str:
-    """The command that started this experiment, as it is typed at the repository's root."""
+    """Command that started this experiment, as it is typed at the repository's root."""
     script = f"experiments/{Path(sys.argv[0]).name}"
     launcher = ["python"]
     if "TORCHELASTIC_RUN_ID" in os.environ:
@@ -196,22 +180,146 @@ def command_line() -> str:
     return shlex.join([*launcher, script, *sys.argv[1:]])
 
 
-def _add_place_arguments(parser: argparse.ArgumentParser, output: str) -> None:
-    """Where to compute, and where results go."""
+def _run(study: Study, parsed: argparse.Namespace, folder: str | None) -> None:
+    """Run one study; ``folder``: name of its own folder in the output folder."""
+    settings = settings_from(study.settings, parsed)
+    plan = Plan(settings, metrics_from(study, parsed), parsed.device)
+    output = parsed.output or study.output_folder(settings)
+    if parsed.output is not None and folder is not None:
+        output = output / folder
+    execution = Execution(parsed.jobs, parsed.shard, parsed.engine)
+    page = run(study, plan, output, command=command_line(), execution=execution)
+    if page is None:
+        if missing := unfinished(study, plan, output):
+            print(f"{study.name}: this shard is finished. Left to others, in {output}:")
+            print("\n".join(f"  {name}" for name in missing))
+        return
+    print(page)
+    print(f"Written to {output}")
+
+
+def _parser(description: str | None) -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def _add_settings(parser: Any, settings: type, known: set[str]) -> None:
+    """One option per field; a field that is a dataclass becomes a group of options."""
+    for each in fields(settings):
+        kind, several = value_type(settings, each)
+        if each.name in known:
+            continue
+        known.add(each.name)
+        if is_dataclass(kind):
+            group = parser.add_argument_group(each.name, each.metadata["help"])
+            _add_settings(group, kind, known)
+        else:
+            _add_option(parser, settings, each, kind, several)
+
+
+def _add_option(parser: Any, settings: type, each: Field, kind: type, several: bool) -> None:
+    option, default = "--" + each.name.replace("_", "-"), each.default
+    text = each.metadata.get("help", "").replace("SAMPLE_N", str(getattr(settings, "sample_n", "")))
+    if kind is bool and default is False:
+        parser.add_argument(option, action="store_true", help=text)
+        return
+    shown = "" if default in (None, ()) else f" ({_shown(default)})"
+    # None has no spelling: it is the value where the option is left out.
+    choices = [value for value in each.metadata.get("choices") or () if value is not None]
     parser.add_argument(
+        option,
+        type=_parsed_as(kind),
+        nargs="+" if several else None,
+        choices=choices or None,
+        default=list(default) if several else default,
+        metavar=each.metadata.get("metavar"),
+        help=f"{text}{shown}".strip().replace("%", "%%"),
+    )
+
+
+def _shown(default: Any) -> str:
+    return " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
+
+
+def _parsed_as(kind: type) -> Any:
+    return {Path: existing_path, bool: _yes_or_no}.get(kind, kind)
+
+
+def _yes_or_no(text: str) -> bool:
+    if text not in ("yes", "no"):
+        raise argparse.ArgumentTypeError(f"must be yes or no; got {text!r}")
+    return text == "yes"
+
+
+def _values(settings: type, parsed: argparse.Namespace) -> dict[str, Any]:
+    values = {}
+    for each in fields(settings):
+        kind, several = value_type(settings, each)
+        if is_dataclass(kind):
+            values[each.name] = kind(**_values(kind, parsed))
+        else:
+            value = getattr(parsed, each.name)
+            values[each.name] = tuple(value) if several else value
+    return values
+
+
+def _add_execution(parser: argparse.ArgumentParser, studies: Sequence[Study]) -> None:
+    """Where to compute, and where results go."""
+    folder = studies[0].name if len(studies) == 1 else "STUDY"
+    group = parser.add_argument_group("execution", "where to compute, and where results go")
+    group.add_argument(
         "--device",
         type=available_device,
         default=default_device(),
         help="cpu, cuda, cuda:1, ... (%(default)s)",
     )
-    parser.add_argument("--output", type=Path, help=f"folder of the results ({output})")
+    group.add_argument(
+        "--output", type=Path, help=f"folder of the results (runs/, named after {folder})"
+    )
+    group.add_argument(
+        "--jobs",
+        type=_positive_int,
+        help="tasks at a time, which share the cores evenly (default: the study's own choice)",
+    )
+    group.add_argument(
+        "--shard",
+        type=_shard,
+        default=WHOLE,
+        metavar="I/N",
+        help="only the I-th of N parts of the tasks; counted from 0 or from 1 (everything)",
+    )
+    group.add_argument(
+        "--engine",
+        type=_installed_engine,
+        choices=ENGINES,
+        default="local",
+        help="processes of this machine, or a Ray cluster (%(default)s)",
+    )
 
 
-def _whole_number(text: str, least: int) -> int:
+def _positive_int(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) >= 1):
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1; got {text!r}")
+    return int(text)
+
+
+def _shard(text: str) -> Shard:
     try:
-        number = int(text)
+        index, count = map(int, text.split("/"))
+        return Shard(index, count)
     except ValueError:
-        number = least - 1
-    if number < least:
-        raise argparse.ArgumentTypeError(f"must be a whole number from {least}; got {text!r}")
-    return number
+        raise argparse.ArgumentTypeError(
+            f"must be I/N, with N from 1 and I from 0 to N; got {text!r}"
+        ) from None
+
+
+def _installed_engine(text: str) -> str:
+    if text == "ray":
+        try:
+            import_ray()
+        except ModuleNotFoundError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+    return text

@@ -149,6 +149,28 @@ def key_columns(names: Iterable[str], width: float) -> int:
     return max(1, min(4, int((width - 0.6) / (0.6 + 0.075 * max(map(len, names))))))
 
 
+def score_figure(scores: pd.DataFrame, title: str, label: str) -> Figure:
+    """One score of several metrics, one line each, the largest on top; and what is published.
+
+    Args:
+        scores: ``metric, value, low, high`` (bounds of the interval, NaN where there is none) and
+            ``published`` (NaN where there is nothing), all in one unit.
+        title: its first line is the heading; further lines give the conditions.
+        label: term for the score.
+
+    Raises:
+        ValueError: if there are no scores.
+    """
+    if scores.empty:
+        raise ValueError("scores has no rows")
+    top, height = title_height(title), rows_height(scores)
+    with figure((8.4, top + height + 1.0), title) as fig:
+        (axes,) = panels(fig, 1, left=names_width(scores), right=0.4, top=top, height=height, gap=0)
+        draw_scores(axes, scores, label)
+        draw_score_key(fig, scores)
+    return fig
+
+
 def draw_scores(axes: Axes, scores: pd.DataFrame, label: str) -> None:
     """A line a metric: its name, its interval, its score, and hollow what is published."""
     order = scores.reset_index(drop=True).sort_values("value", kind="stable")

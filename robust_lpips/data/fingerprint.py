@@ -55,3 +55,15 @@ def _stamp(value: Any, folders: dict[str | Path, str]) -> Any:
     # The same name whichever way it is reached.
     folders[value] = os.path.basename(os.path.realpath(value))
     return folders[value]
+
+
+def content_digest(dataset: Dataset) -> str:
+    """SHA-256 of the items of a dataset."""
+    digest = hashlib.sha256()
+    for i in range(len(dataset)):
+        item = dataset[i]
+        for name in sorted(item):
+            value = item[name]
+            digest.update(name.encode())
+            digest.update(value.numpy().tobytes() if hasattr(value, "numpy") else repr(value).encode())
+    return digest.hexdigest()

@@ -1,8 +1,8 @@
-"""Numbers that the papers report, as data, to be printed beside measured ones.
+"""Numbers that the papers report, as data, to be printed next to measured ones.
 
 From Ghildyal and Liu, ECCV 2022 (arXiv 2207.13686); ``iqa_lpips`` are results of LPIPS (Zhang et
-al., CVPR 2018) that a public leaderboard collects. Percent, but for ``jnd_map``, in [0, 1], and
-distances.
+al., CVPR 2018) that a public leaderboard collects. Units: percent, except ``jnd_map`` (in [0, 1])
+and distances.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ TABLES = (
     "user_study",
 )
 
-# How the papers call metrics of robust_lpips.comparison. Rows of their tables that name another
+# Names in the papers of metrics of robust_lpips.comparison. Rows of their tables that name another
 # training than the released weights' are not ours and keep their own line; so does E-LPIPS, of
 # which ours has another network inside.
 PUBLISHED_NAMES = {
@@ -47,7 +47,7 @@ def published(table: str) -> pd.DataFrame:
     """A table of published numbers.
 
     Raises:
-        ValueError: no such table.
+        ValueError: if there is no such table.
     """
     if table not in TABLES:
         raise ValueError(f"table must be one of {', '.join(TABLES)}; got {table!r}")
@@ -60,10 +60,20 @@ def published_of(table: str, metric: str) -> dict[str, float]:
     """The published numbers of one of our metrics; empty where the table has none.
 
     Raises:
-        ValueError: no such table, or one without a column ``metric``.
+        ValueError: if there is no such table, or it has no column ``metric``.
     """
     rows = published(table)
     if "metric" not in rows:
         raise ValueError(f"table must have a column metric; {table!r} has none")
     row = rows[rows["metric"] == PUBLISHED_NAMES.get(metric)]
     return {} if row.empty else row.select_dtypes("number").iloc[0].to_dict()
+
+
+def published_shares() -> dict[int, float]:
+    """Shift in pixels -> share of answers, in [0, 1], that took the images for the same.
+
+    Source: Ghildyal and Liu, ECCV 2022, the user study.
+    """
+    table = published("user_study")
+    shares = table["percent_same"].to_numpy() / 100
+    return dict(zip(table["shift"].tolist(), shares.tolist(), strict=True))

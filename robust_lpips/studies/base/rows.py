@@ -1,4 +1,4 @@
-"""The rows of the ablation tables as data: configurations with their published numbers."""
+"""Rows of the ablation tables as data: configurations with their published numbers."""
 
 from __future__ import annotations
 

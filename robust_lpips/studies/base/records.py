@@ -1,15 +1,15 @@
-"""Records: what each evaluation gave, a JSON line each, and the leaderboard that they make."""
+"""Records: scores of each evaluation, one JSON line each, and the leaderboard made of them."""
 
 from __future__ import annotations
 
 import json
 import math
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -17,61 +17,92 @@ from robust_lpips._version import __version__
 from robust_lpips.tables import to_markdown, with_interval
 
 RECORDS_FILE = "records.jsonl"
-_PACKAGES = ("torch", "torchvision", "numpy", "pandas", "scipy", "scikit-image", "piq", "pyiqa")
+_PACKAGES = ("torch", "torchvision", "numpy", "pandas", "scipy", "scikit-image", "piq", "plenoptic")
 _IDENTITY = ("benchmark", "metric", "weights", "dataset", "judged_by", "n", "settings")
+
+
+class Record(NamedTuple):
+    """Scores that one evaluation gave.
+
+    Attributes:
+        metric: name of what was evaluated.
+        n: number of samples.
+        scores: by name a value and the bounds of its 95 % interval, NaN where there are none.
+        weights: SHA-256 of the weights; None where there are none.
+        settings: what decides the numbers besides the settings of the run.
+        dataset: name of the data set, where it is not that of the run's source.
+        judged_by: whose verdicts the scores are against, likewise.
+    """
+
+    metric: str
+    n: int
+    scores: Mapping[str, tuple[float, float, float]]
+    weights: str | None = None
+    settings: Mapping[str, Any] = {}
+    dataset: str | None = None
+    judged_by: str | None = None
+
+
+def with_bounds(
+    row: Mapping[str, Any], names: Iterable[str]
+) -> dict[str, tuple[float, float, float]]:
+    """Scores of a row: each column ``name`` with ``name_low`` and ``name_high``."""
+    return {name: (row[name], row[f"{name}_low"], row[f"{name}_high"]) for name in names}
 
 
 def append(
     output: Path,
+    records: Iterable[Record],
     *,
     benchmark: str,
-    metric: str,
     dataset: str,
     judged_by: str,
-    n: int,
-    scores: Mapping[str, tuple[float, float, float]],
-    weights: str | None,
     command: str | None,
-    **settings: Any,
+    commits: Sequence[str],
+    settings: Mapping[str, Any],
 ) -> None:
-    """Add one record to ``records.jsonl`` in ``output``.
+    """Add records to ``records.jsonl`` in ``output``, one JSON line each.
 
     Args:
-        output: folder of the evaluation's results.
-        benchmark: what was run, as ``"2afc"``.
-        metric: its name.
-        dataset: what on, in words.
+        output: folder of the run.
+        records: scores of the run.
+        benchmark: name of the study, as ``"jnd"``.
+        dataset: name of the data set.
         judged_by: whose verdicts the scores are against, in words.
-        n: how many samples.
-        scores: by name its value and the bounds of its 95 % interval, NaN where there are none.
-        weights: SHA-256 of the metric's weights, None where it has none.
-        command: what was typed.
-        settings: image size, largest shift, seed and whatever else decides the numbers.
+        command: command line of the run.
+        commits: commits of the code that measured.
+        settings: settings of the run.
     """
-    record = {
-        "benchmark": benchmark,
-        "metric": metric,
-        "weights": weights,
-        "dataset": dataset,
-        "judged_by": judged_by,
-        "n": int(n),
-        "settings": settings,
-        "scores": {name: [_number(value) for value in score] for name, score in scores.items()},
-        "versions": _versions(),
-        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "command": command,
-    }
+    lines = []
+    for record in records:
+        line = {
+            "benchmark": benchmark,
+            "metric": record.metric,
+            "weights": record.weights,
+            "dataset": record.dataset or dataset,
+            "judged_by": record.judged_by or judged_by,
+            "n": int(record.n),
+            "settings": {**settings, **record.settings},
+            "scores": {name: list(map(_number, score)) for name, score in record.scores.items()},
+            "versions": _versions(),
+            "commits": list(commits),
+            "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "command": command,
+        }
+        lines.append(json.dumps(line, allow_nan=False) + "\n")
+    if not lines:
+        return
     output.mkdir(parents=True, exist_ok=True)
-    # One write of one line in append mode: two runs that end at once do not mix theirs.
+    # One write in append mode: two runs that end at once do not mix their lines.
     with (output / RECORDS_FILE).open("a", encoding="utf-8", newline="\n") as file:
-        file.write(json.dumps(record, allow_nan=False) + "\n")
+        file.write("".join(lines))
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
     """Every record under ``folder``, by file and line.
 
     Raises:
-        ValueError: a line that is no record; the message names file and line.
+        ValueError: if a line is no record; the message names file and line.
     """
     records = []
     for path in sorted(folder.rglob(RECORDS_FILE)):
@@ -86,7 +117,7 @@ def read(folder: Path) -> list[dict[str, Any]]:
 
 
 def leaderboard(records: Iterable[Mapping[str, Any]]) -> str:
-    """The Markdown page of the newest record of each evaluation, a table a benchmark and dataset.
+    """Markdown page of the newest record of each evaluation, one table per benchmark and dataset.
 
     Scores that a record lacks are dashes. Metrics are sorted by the first score, the best first.
     """

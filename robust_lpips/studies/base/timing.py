@@ -1,4 +1,4 @@
-"""Seconds of sides that take turns, and what they say of each other."""
+"""Timing of sides that take turns, and the ratios between them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def now(device: str) -> float:
 
 
 def seconds_of(work: Callable[[], object], device: str) -> float:
-    """How long ``work()`` takes."""
+    """Seconds that ``work()`` takes."""
     start = now(device)
     work()
     return now(device) - start
@@ -33,17 +33,17 @@ def median_step(step: Callable[[], object], steps: int, device: str) -> float:
     return float(np.median(seconds[WARM_UP:]))
 
 
-def turn_about(
+def in_turns(
     sides: Mapping[str, Callable[[], float]], rounds: int, description: str
 ) -> dict[str, np.ndarray]:
-    """Let every side have its turn, in their order, ``rounds`` times over.
+    """Let every side take its turn, in their order, ``rounds`` times.
 
-    So what slows the machine for a while slows all of them.
+    Whatever slows the machine for a while then slows all of them.
 
     Args:
-        sides: by name what does a side's share of a round and returns its seconds.
-        rounds: from 1.
-        description: of the progress bar.
+        sides: by name a function that does a side's share of a round and returns its seconds.
+        rounds: number of rounds, at least 1.
+        description: text of the progress bar.
 
     Returns:
         The (rounds,) seconds of each side.

@@ -1,0 +1,182 @@
+"""Distances of metrics on the parts of a study: measured once, cached under what they depend on."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+from torch.utils.data import Dataset
+
+from robust_lpips._cache import cache_dir
+from robust_lpips.comparison import Metric, MetricUnavailable, load_metric
+from robust_lpips.data.fingerprint import content_digest
+from robust_lpips.evaluation import ShiftViews, measure, read_distances, write_distances
+from robust_lpips.studies.base.machine import loading_workers, multiply_accumulates
+from robust_lpips.studies.base.provenance import metric_identity, source_digest
+from robust_lpips.studies.base.settings import Settings
+from robust_lpips.studies.base.tasks import LeftOut, Task, Tick
+
+DISTANCES_FILE = "distances.csv.gz"
+
+# Multiply-accumulates per image of metrics that are no network of ours: only for progress.
+_UNKNOWN_COST = 30_000_000
+
+
+@dataclass(frozen=True)
+class Part:
+    """One data set of a study, and the shifts at which it is measured.
+
+    Attributes:
+        dataset: as :func:`robust_lpips.evaluation.measure` takes it.
+        views: shifts of triplets; pairs have none.
+        batch_size: items that are loaded at a time; 1 for images of several sizes.
+    """
+
+    dataset: Dataset
+    views: ShiftViews = field(default_factory=partial(ShiftViews, 0))
+    batch_size: int = 50
+
+    @functools.cached_property
+    def content(self) -> str:
+        """Digest of the content of the data set."""
+        return content_digest(self.dataset)
+
+    @property
+    def images(self) -> int:
+        """Images that go through a network to measure all items."""
+        return len(self.dataset) * (
+            3 + (1 + 2 * len(self.views.shifts) if self.views.shifts else 0)
+        )
+
+    def measure(self, metric: Metric, device: str, tick: Tick) -> pd.DataFrame:
+        """Distances of every item, see :func:`robust_lpips.evaluation.measure`.
+
+        Args:
+            metric: what is measured.
+            device: device that computes.
+            tick: called with the share of items done since the last call.
+        """
+        total = len(self.dataset)
+        return measure(
+            metric,
+            self.dataset,
+            self.views.max_shift,
+            direction=self.views.direction,
+            step=self.views.step,
+            batch_size=self.batch_size,
+            device=device,
+            num_workers=loading_workers(device),
+            progress=lambda items: tick(items / total),
+        )
+
+    def key(self) -> dict[str, Any]:
+        """Part of a key: the content of the data, the shifts, and the source of distances."""
+        return {
+            "data": self.content,
+            "views": [self.views.max_shift, list(self.views.direction), self.views.step],
+            "dtype": "float32",
+            "source": source_digest(),
+        }
+
+
+Parts = Callable[[Any], Mapping[str, Part]]
+Load = Callable[[str, str, int], Metric]
+
+
+@dataclass(frozen=True)
+class MetricTask(Task):
+    """Measure the distances of one metric on one part of a study.
+
+    Attributes:
+        parts: gives the parts of a study by name, from its settings.
+        settings: settings of the study; their ``seed`` is that of random weights.
+        metric: name that ``load`` takes.
+        part: name of the part; empty where the study has a single one.
+        load: gives the metric from its name, a device and a seed.
+    """
+
+    parts: Parts
+    settings: Settings
+    metric: str
+    part: str = ""
+    load: Load = load_metric
+
+    @property
+    def name(self) -> str:
+        return f"{self.metric}, {self.part}" if self.part else self.metric
+
+    @property
+    def folder(self) -> str:
+        return "/".join(filter(None, ("distances", self.part, file_stem(self.metric))))
+
+    def key(self, stage: str, output: Path) -> Mapping[str, Any]:
+        identity = _identity(self.load, self.metric, self.settings.seed)
+        return {**identity.key, "seed": self.settings.seed, **self._part.key()}
+
+    def do(self, stage: str, output: Path, tick: Tick) -> None:
+        work, part = self.work(stage), self._part
+        metric = _load(self.load, self.metric, self.device, self.settings.seed)
+        try:
+            table = part.measure(metric, self.device, lambda share: tick(share * work))
+        # Metrics of others raise errors of every kind, at images too small for them, say.
+        except Exception as error:
+            first, *_ = [*str(error).strip().splitlines(), "no message"]
+            raise LeftOut(f"failed with {type(error).__name__}: {portable(first)}") from error
+        write_distances(table, output / self.folder / DISTANCES_FILE)
+
+    def work(self, stage: str) -> float:
+        identity = _identity(self.load, self.metric, self.settings.seed)
+        return float(identity.cost * self._part.images)
+
+    def distances(self, output: Path) -> pd.DataFrame:
+        """The table that was measured."""
+        return read_distances(output / self.folder / DISTANCES_FILE)
+
+    @property
+    def _part(self) -> Part:
+        return cached_parts(self.parts, self.settings)[self.part]
+
+
+@functools.lru_cache(maxsize=4)
+def cached_parts(parts: Parts, settings: Settings) -> Mapping[str, Part]:
+    """``parts(settings)``, whose data sets are built once per process."""
+    return parts(settings)
+
+
+def file_stem(name: str) -> str:
+    """Name of a metric as a file's, different for different names: paths have slashes."""
+    stem = re.sub(r"[^\w.-]+", "-", name)
+    return stem if stem == name else f"{stem}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def portable(text: str) -> str:
+    """``text`` without folders of this machine, which mean nothing where a page is read."""
+    return text.replace(str(cache_dir()), "the cache folder").replace(str(Path.home()), "~")
+
+
+class _Identity(NamedTuple):
+    key: dict[str, Any]
+    cost: int
+
+
+@functools.cache
+def _identity(load: Load, name: str, seed: int) -> _Identity:
+    """What tells a metric from others, and what an image costs it; the metric itself is let go."""
+    metric = _load(load, name, "cpu", seed)
+    config = getattr(metric, "config", None)
+    cost = _UNKNOWN_COST if config is None else multiply_accumulates(config, 64)
+    return _Identity(metric_identity(name, metric), cost)
+
+
+def _load(load: Load, name: str, device: str, seed: int) -> Metric:
+    try:
+        return load(name, device, seed)
+    except MetricUnavailable as error:
+        raise LeftOut(portable(str(error).removeprefix(f"{name} "))) from error

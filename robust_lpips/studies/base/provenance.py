@@ -1,0 +1,142 @@
+"""Keys of results: which data, weights, settings and source files they belong to."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import robust_lpips
+
+_PACKAGE = Path(robust_lpips.__file__).parent
+# Source files that compute distances, files or folders. What only reads, scores, prints or plots
+# them is not among them, so that a change of it invalidates nothing.
+COMPUTING = (
+    "backbones",
+    "comparison",
+    "evaluation/measure.py",
+    "evaluation/precision.py",
+    "evaluation/shifts.py",
+    "fusion.py",
+    "inputs.py",
+    "metric.py",
+    "registered.py",
+    "registration.py",
+)
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+
+
+def source_digest(root: Path = _PACKAGE) -> str:
+    """SHA-256 of the code that computes distances, without its comments and docstrings.
+
+    Args:
+        root: folder of the package.
+    """
+    return _source_digest(root)
+
+
+@functools.cache
+def _source_digest(root: Path) -> str:
+    digest = hashlib.sha256()
+    for name in COMPUTING:
+        path = root / name
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            digest.update(file.relative_to(root).as_posix().encode())
+            digest.update(_code(file.read_text(encoding="utf-8")).encode())
+    return digest.hexdigest()
+
+
+def weights_digest(metric: object) -> str | None:
+    """SHA-256 of all that a module has learnt or drawn; None where there is nothing.
+
+    Over names and bytes of its state dict in order, so that the same weights give the same digest
+    on every machine of the same byte order.
+    """
+    state = metric.state_dict() if isinstance(metric, nn.Module) else {}
+    tensors = {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
+    if not tensors:
+        return None
+    digest = hashlib.sha256()
+    for name, value in tensors.items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def metric_identity(name: str, metric: object) -> dict[str, Any]:
+    """Name, weights, settings and, of a metric of the user's own, code of a metric.
+
+    Args:
+        name: as :func:`robust_lpips.comparison.load_metric` takes it.
+        metric: the loaded metric.
+    """
+    described = _ADDRESS.sub("", repr(metric)) if isinstance(metric, nn.Module) else ""
+    identity = {
+        "metric": name,
+        "weights": weights_digest(metric),
+        "settings": hashlib.sha256(described.encode()).hexdigest(),
+    }
+    return identity | ({"code": _own_code_digest(name)} if ":" in name else {})
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+    """
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@functools.cache
+def commit() -> str | None:
+    """Commit of the checkout that this package runs from, ``-dirty`` with changes; None: no git."""
+    git = ["git", "-C", str(_PACKAGE.parent)]
+    try:
+        top = _output([*git, "rev-parse", "--show-toplevel"])
+        if Path(top) != _PACKAGE.parent.resolve():
+            return None
+        dirty = _output([*git, "status", "--porcelain", "--untracked-files=no"])
+        return _output([*git, "rev-parse", "HEAD"]) + ("-dirty" if dirty else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _output(command: list[str]) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def _code(text: str) -> str:
+    """Source text without comments, docstrings and layout."""
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        documented = isinstance(
+            node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+        )
+        if documented and ast.get_docstring(node, clean=False) is not None:
+            node.body[0] = ast.Pass()
+    return ast.unparse(tree)
+
+
+def _own_code_digest(name: str) -> str:
+    """SHA-256 of the files of a factory's module and of the loaded modules of its package."""
+    package = name.partition(":")[0].partition(".")[0]
+    modules = [
+        module
+        for found, module in sorted(sys.modules.items())
+        if found == package or found.startswith(f"{package}.")
+    ]
+    # Namespace packages have no file.
+    files = [Path(module.__file__) for module in modules if getattr(module, "__file__", None)]
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,163 @@
+"""Settings of studies: dataclasses whose fields carry help texts and limits of their options."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Collection
+from dataclasses import Field, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from robust_lpips.studies.base.provenance import file_digest
+from robust_lpips.studies.base.source import Source, triplets
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    least: float | None = None,
+    choices: Collection[Any] | None = None,
+    claimed: bool = True,
+    metavar: str | None = None,
+) -> Any:
+    """A field of a settings class, with what its command-line option needs.
+
+    The option is the field's name with dashes. Its type comes from the annotation: ``int``,
+    ``float``, ``str``, ``Path``, ``bool`` (a flag), each optionally ``| None``, a tuple of them
+    (several values), or a nested dataclass, each of whose fields becomes an option.
+
+    Args:
+        default: value where the option is left out.
+        help: text of the command line's help.
+        least: smallest value allowed.
+        choices: values allowed; of a tuple, values of its items.
+        claimed: results depend on it, so that a folder holds results of one value only.
+        metavar: name of the value in the command line's help.
+    """
+    metadata = {
+        "help": help,
+        "least": least,
+        "choices": None if choices is None else tuple(choices),
+        "claimed": claimed,
+        "metavar": metavar,
+    }
+    if is_dataclass(default):
+        return field(default_factory=type(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Base class of the settings of a study; checks the limits of its options.
+
+    Raises:
+        ValueError: if a value is below its least one or not among its choices.
+    """
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            for value in _items(getattr(self, each.name)):
+                _check(each, value)
+
+    def claim(self) -> dict[str, Any]:
+        """Values that results depend on; a file is represented by the digest of its bytes.
+
+        A folder of results holds those of one claim only.
+        """
+        names = [each.name for each in fields(self) if each.metadata.get("claimed", True)]
+        return {name: _claimed(getattr(self, name)) for name in names}
+
+    def record(self) -> dict[str, Any]:
+        """The same for records: paths by their last part, nothing that is None or empty."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {
+            name: [_named(item) for item in value] if isinstance(value, tuple) else _named(value)
+            for name, value in values.items()
+            if value not in (None, ()) and not is_dataclass(value)
+        }
+
+
+@dataclass(frozen=True)
+class TripletSettings(Settings):
+    """Settings of studies on 2AFC triplets: BAPPS, or the embedded sample set.
+
+    Attributes:
+        sample_n: triplets of the sample set where ``n`` is None.
+
+    Raises:
+        ValueError: if a value is out of range, or patches are too small for the largest shift.
+    """
+
+    data_root: Path | None = option(
+        None, "folder of BAPPS, which holds 2afc (default: the sample set, built on first use)"
+    )
+    n: int | None = option(
+        None,
+        "validation triplets, evenly spaced ones of BAPPS (default: all of BAPPS, SAMPLE_N of the "
+        "sample set)",
+        least=1,
+    )
+    image_size: int = option(64, "side of the patches in pixels", least=1)
+    max_shift: int = option(3, "largest shift in pixels; it decides the crop", least=1)
+    seed: int = option(0, "seed of random weights and of the intervals", least=0)
+
+    sample_n: ClassVar[int] = 240
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_max_shift(self.max_shift, self.image_size)
+
+    def source(self) -> Source:
+        """The validation triplets; the sample set is built where it is missing."""
+        sample = self.n is None and self.data_root is None
+        return triplets(self.data_root, "val", self.sample_n if sample else self.n, self.image_size)
+
+
+def check_max_shift(max_shift: int, image_size: int) -> None:
+    """Raise ValueError unless patches of that side, in pixels, can be shifted that far."""
+    if not 1 <= max_shift < image_size:
+        raise ValueError(
+            f"max_shift must be from 1 and below image_size, {image_size}; got {max_shift}"
+        )
+
+
+def value_type(settings: type, each: Field) -> tuple[type, bool]:
+    """Type of a field's values without ``| None``, and whether it holds several (a tuple)."""
+    hint = typing.get_type_hints(settings)[each.name]
+    if isinstance(hint, types.UnionType):
+        hint = next(part for part in typing.get_args(hint) if part is not type(None))
+    if typing.get_origin(hint) is tuple:
+        return typing.get_args(hint)[0], True
+    return hint, False
+
+
+def _items(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _check(each: Field, value: Any) -> None:
+    least, choices = each.metadata.get("least"), each.metadata.get("choices")
+    if value is None:
+        return
+    if least is not None and not value >= least:
+        raise ValueError(f"{each.name} must be at least {least:g}; got {value}")
+    if choices is not None and value not in choices:
+        allowed = ", ".join(map(str, choices))
+        raise ValueError(f"{each.name} must be one of {allowed}; got {value!r}")
+
+
+def _claimed(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_claimed(item) for item in value]
+    if isinstance(value, Path):
+        # A file may change under its name; the content of folders is in the keys of distances.
+        return file_digest(value) if value.is_file() else str(value.expanduser().resolve())
+    if is_dataclass(value):
+        return {each.name: _claimed(getattr(value, each.name)) for each in fields(value)}
+    return value
+
+
+def _named(value: Any) -> Any:
+    return value.name if isinstance(value, Path) else value

@@ -1,0 +1,175 @@
+"""Tasks: pieces of work whose results are files, done in stages that survive an interruption."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from robust_lpips._files import read_json, write_json
+from robust_lpips._settings import differences
+from robust_lpips.evaluation.precision import computing_in
+from robust_lpips.studies.base.machine import machine
+from robust_lpips.studies.base.provenance import commit
+
+# Called with the work done since the last call.
+Tick = Callable[[float], None]
+
+RECORD_FILE = "record.json"
+
+
+class LeftOut(Exception):
+    """A task that cannot be done here; the message is one line that says why, without its name."""
+
+
+@dataclass(frozen=True)
+class Task(ABC):
+    """A piece of work of a study; picklable, so that any process can do it.
+
+    Its results are files in a folder of its own. Each stage has a key, which holds everything that
+    its results depend on; a stage is finished where ``record.json`` says so under the same key.
+
+    Attributes:
+        device: device that computes.
+    """
+
+    device: str
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Name in messages, different from those of the other tasks of a run."""
+
+    @property
+    @abstractmethod
+    def folder(self) -> str:
+        """Path of its folder in the output folder."""
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Names of the stages, in order."""
+        return ("results",)
+
+    @abstractmethod
+    def key(self, stage: str, output: Path) -> Mapping[str, Any]:
+        """Everything that the results of a stage depend on, as JSON holds it.
+
+        A key may depend on results of earlier stages.
+
+        Raises:
+            LeftOut: if the task cannot be done here.
+        """
+
+    @abstractmethod
+    def do(self, stage: str, output: Path, tick: Tick) -> Mapping[str, Any] | None:
+        """Do a stage, and return what ``record.json`` is to keep of it, as JSON holds it.
+
+        Raises:
+            LeftOut: if the task cannot be done here.
+        """
+
+    def work(self, stage: str) -> float:
+        """Amount of work of a stage in the unit that it ticks; by convention
+        multiply-accumulates."""
+        return 1.0
+
+    def stage_folder(self, stage: str, output: Path) -> Path:
+        """Folder of a stage's files: the task's own where it has a single stage."""
+        folder = output / self.folder
+        return folder if len(self.stages) == 1 else folder / stage
+
+    def files(self, output: Path) -> Iterator[Path]:
+        """Files that another machine needs to continue the task."""
+        # Names that begin with a dot are left half-written by a killed process.
+        yield from (path for path in (output / self.folder).rglob("[!.]*") if path.is_file())
+
+    def on_device(self, device: str) -> Task:
+        """The same task on another device."""
+        return replace(self, device=device)
+
+
+def record_of(task: Task, output: Path) -> dict[str, dict[str, Any]]:
+    """Record of a task by stage: ``key``, whether it is ``finished``, and what it returned."""
+    path = output / task.folder / RECORD_FILE
+    return read_json(path) if path.is_file() else {}
+
+
+def next_stage(task: Task, output: Path) -> str | None:
+    """First stage that is not finished under its present key; None: all are.
+
+    Raises:
+        LeftOut: if the task cannot be done here.
+    """
+    record = record_of(task, output)
+    for stage in task.stages:
+        # Always computed: it is what finds out that a task cannot be done here.
+        key, entry = _key(task, stage, output), record.get(stage, {})
+        if not entry.get("finished") or entry["key"] != key:
+            return stage
+    return None
+
+
+def remaining_work(task: Task, output: Path) -> float:
+    """Work of the stages from the next one on."""
+    stage = next_stage(task, output)
+    left = () if stage is None else task.stages[task.stages.index(stage) :]
+    return sum(map(task.work, left))
+
+
+def staleness(task: Task, output: Path) -> str | None:
+    """Differences of the key under which the next stage was finished or begun; None: no such."""
+    stage = next_stage(task, output)
+    found = record_of(task, output).get(stage or "", {}).get("key")
+    return differences(found, _key(task, stage, output)) or None if found else None
+
+
+def failure(task: Task, output: Path) -> str | None:
+    """Reason why the task could not be done when it was last tried; None: there is none."""
+    entries = record_of(task, output).values()
+    return next((entry["left_out"] for entry in entries if "left_out" in entry), None)
+
+
+def advance(task: Task, output: Path, tick: Tick) -> None:
+    """Do the next stage and record it; results under another key are removed first.
+
+    Raises:
+        LeftOut: if the task cannot be done here; the record keeps the reason.
+    """
+    stage, record = next_stage(task, output), record_of(task, output)
+    key = _key(task, stage, output)
+    path, folder = output / task.folder / RECORD_FILE, task.stage_folder(stage, output)
+    if record.get(stage, {}).get("key", key) != key and folder.is_dir():
+        shutil.rmtree(folder)
+    # What follows a stage that is done again has to be looked at again.
+    kept = {name: record[name] for name in task.stages[: task.stages.index(stage)]}
+    later = {name: record[name] for name in task.stages[len(kept) + 1 :] if name in record}
+    write_json(path, kept | {stage: {"key": key}} | later)
+    begin = time.perf_counter()
+    try:
+        # Strict on every device: by itself torch lets convolutions on GPUs round to TF32.
+        with computing_in("float32", torch.device(task.device)):
+            result = task.do(stage, output, tick)
+    except LeftOut as reason:
+        write_json(path, kept | {stage: {"key": key, "left_out": str(reason)}} | later)
+        raise
+    done = {
+        "key": key,
+        "finished": True,
+        "seconds": round(time.perf_counter() - begin, 2),
+        "machine": machine(task.device),
+        "commit": commit(),
+        **(result or {}),
+    }
+    write_json(path, kept | {stage: done} | later)
+
+
+def _key(task: Task, stage: str, output: Path) -> Any:
+    """The key of a stage as it is read from JSON: tuples become lists."""
+    return json.loads(json.dumps(task.key(stage, output)))

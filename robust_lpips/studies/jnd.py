@@ -31,6 +31,7 @@ from robust_lpips.studies.base import (
     Tables,
     option,
     packed_or_read,
+    pivot_in_order,
     source_of,
 )
 from robust_lpips.studies.base.defaults import QUICK_METRICS
@@ -162,9 +163,7 @@ def page(results: Results[JNDSettings], tables: Tables) -> list[str]:
     ]
     subsets = cells[cells["subset"] != "mean"]
     if subsets["subset"].nunique() > 1:
-        by_subset = subsets.pivot(index="metric", columns="subset", values="cell")
-        order = [list(subsets[name].unique()) for name in ("metric", "subset")]
-        by_subset = by_subset.loc[order[0], order[1]].rename_axis(columns=None).reset_index()
+        by_subset = pivot_in_order(subsets, "metric", "subset", "cell")
         blocks += ["## Measured, by subset", to_markdown(by_subset)]
     return [
         *blocks,

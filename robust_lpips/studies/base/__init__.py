@@ -12,6 +12,14 @@ from robust_lpips.studies.base.source import (
 )
 from robust_lpips.studies.base.study import Plan, Results, Study, Tables, metric_tasks
 from robust_lpips.studies.base.tasks import LeftOut, Task, Tick
+from robust_lpips.studies.base.words import (
+    conditions,
+    difference_cell,
+    interval_cells,
+    pivot_in_order,
+    quantity_label,
+    rank_flip_columns,
+)
 
 __all__ = [
     "LeftOut",
@@ -27,11 +35,17 @@ __all__ = [
     "Task",
     "Tick",
     "TripletSettings",
+    "conditions",
+    "difference_cell",
     "evenly_spaced",
     "file_stem",
+    "interval_cells",
     "metric_tasks",
     "option",
     "packed_or_read",
+    "pivot_in_order",
+    "quantity_label",
+    "rank_flip_columns",
     "source_of",
     "triplets",
     "with_bounds",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 
 import numpy as np
 import textalloc
@@ -10,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
 from scipy.optimize import isotonic_regression
 
-# Typographic points.
+# Sizes in typographic points.
 LABEL_SIZE = 8.5
 _LINE_HEIGHT = 12
 _MARKER_RADIUS = 4.5
@@ -80,10 +81,14 @@ def place_labels(
         raise ValueError(f"points, labels and colors must be of one length; got {counts}")
     axes.set(xlim=axes.get_xlim(), ylim=axes.get_ylim())
     bars = bars[np.isfinite(bars).all(axis=1)]
-    if not len(points) or (len(bars) and _allocate(axes, points, labels, colors, markers, bars)):
+    if not len(points):
         return
-    # Long labels between many bars: the white edge of the letters keeps them legible.
-    _allocate(axes, points, labels, colors, markers, None)
+    # textalloc prints where it finds no place.
+    with redirect_stdout(None):
+        if len(bars) and _allocate(axes, points, labels, colors, markers, bars):
+            return
+        # Long labels between many bars: the white edge of the letters keeps them legible.
+        _allocate(axes, points, labels, colors, markers, None)
 
 
 def _allocate(

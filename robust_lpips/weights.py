@@ -18,7 +18,7 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -32,9 +32,6 @@ from robust_lpips.backbones import (
     published_tensors,
     torchvision_keys,
 )
-
-if TYPE_CHECKING:
-    from robust_lpips.metric import RobustLPIPS
 
 # Marks our own checkpoints; raised when older ones can no longer be read.
 FORMAT = "robust-lpips/1"
@@ -271,7 +268,13 @@ def release(name: str) -> Release:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A configuration and, unless it stays random, the weights that belong to it."""
+    """A configuration and the weights that belong to it.
+
+    Attributes:
+        config: the backbone.
+        state: tensors by name, ``backbone.<...>`` and ``lin.<i>``; None: the weights stay random.
+        source: name or path of the weights, for error messages.
+    """
 
     config: BackboneConfig
     state: State | None
@@ -279,30 +282,38 @@ class Checkpoint:
 
     @property
     def has_linear(self) -> bool:
-        """Whether it brings 1x1 weights."""
+        """True if the checkpoint has 1x1 weights."""
         return self.state is not None and any(key.startswith("lin.") for key in self.state)
 
-    def load_into(self, metric: RobustLPIPS) -> None:
-        """Copy the weights into ``metric``.
+    def tensors(self, *, linear: bool) -> State | None:
+        """The state dict with or without the 1x1 weights; None if the weights stay random.
 
         Raises:
-            ValueError: they do not fit it.
+            ValueError: ``linear`` is True and there are no 1x1 weights.
         """
         if self.state is None:
-            return
-        if metric.linear and not self.has_linear:
+            return None
+        if linear and not self.has_linear:
             raise ValueError(f"{self.source} has no 1x1 weights: pass linear=False")
-        wanted = {k: v for k, v in self.state.items() if metric.linear or not k.startswith("lin.")}
-        try:
-            metric.load_state_dict(wanted)
-        except RuntimeError as error:
-            raise ValueError(f"{self.source} does not fit {self.config}: {error}") from error
+        return {k: v for k, v in self.state.items() if linear or not k.startswith("lin.")}
 
 
 def resolve(
     net: str | BackboneConfig | None, weights: str | Path | None, *, default: str
 ) -> Checkpoint:
-    """What :class:`RobustLPIPS` is to be built from; its docstring says what the arguments mean."""
+    """Find the configuration and the weights for the arguments of :class:`RobustLPIPS`.
+
+    Args:
+        net: name of a release, a configuration, or None to take what ``weights`` says.
+        weights: ``"released"``, name of a release, path of a checkpoint, or None for random.
+        default: name of the release that is used if neither argument names one.
+
+    Raises:
+        TypeError: ``net`` is of another type.
+        ValueError: unknown name, weights that belong to another configuration, a damaged file, or
+            a configuration without weights.
+        FileNotFoundError: the weights are unavailable; the message lists what was tried.
+    """
     if not isinstance(net, str | BackboneConfig | None):
         raise TypeError(f"net must be a name or a BackboneConfig; got {type(net).__name__}")
     config = release(net).config if isinstance(net, str) else net
@@ -322,17 +333,29 @@ def resolve(
     return _from_path(weights, config)
 
 
+class Configured(Protocol):
+    """A module that can be rebuilt from its configuration and its state dict."""
+
+    config: BackboneConfig
+
+    def state_dict(self) -> Mapping[str, Tensor]:
+        """Tensors by name, as in :class:`Checkpoint`."""
+
+
 def save_checkpoint(
-    metric: RobustLPIPS, path: Path, provenance: Mapping[str, Any], **more: Any
+    module: Configured, path: Path, provenance: Mapping[str, Any], **more: Any
 ) -> None:
-    """Write ``metric`` to ``path``, atomically, so that ``RobustLPIPS(weights=path)`` reads it.
+    """Write a trained module to ``path``, atomically, for ``RobustLPIPS(weights=path)`` to read.
 
     Args:
-        metric: what to save.
+        module: source of the configuration and the tensors.
         path: target; its folder must exist.
-        provenance: numbers and strings that say how the weights came about.
-        more: further entries for :func:`read_checkpoint`, of tensors, numbers, strings and
+        provenance: numbers, strings and containers of them that describe the training.
+        more: further entries for :func:`read_checkpoint`: tensors, numbers, strings and
             containers of them.
+
+    Raises:
+        ValueError: ``provenance`` holds other values.
     """
     try:
         json.dumps(provenance)
@@ -342,8 +365,8 @@ def save_checkpoint(
         ) from error
     content = {
         "format": FORMAT,
-        "config": asdict(metric.config),
-        "state_dict": metric.state_dict(),
+        "config": asdict(module.config),
+        "state_dict": module.state_dict(),
         "provenance": dict(provenance),
         **more,
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -21,7 +20,6 @@ from robust_lpips.evaluation.distances import PAIRS, SCORED, TRIPLETS, Columns, 
 from robust_lpips.evaluation.precision import Precision, check_precision, computing_in
 from robust_lpips.evaluation.shifts import FULL, ShiftViews, view_name
 from robust_lpips.inputs import at_a_time
-from robust_lpips.metric import RobustLPIPS
 
 # What the items of each kind of dataset hold; the table's columns follow from it.
 _IMAGES = {TRIPLETS: ("ref", "p0", "p1"), PAIRS: ("p0", "p1"), SCORED: ("p0", "p1")}
@@ -30,7 +28,7 @@ _IMAGES = {TRIPLETS: ("ref", "p0", "p1"), PAIRS: ("p0", "p1"), SCORED: ("p0", "p
 Distances = Callable[[list[Tensor]], Tensor]
 
 
-class Measured(NamedTuple):
+class _BatchDistances(NamedTuple):
     """What a batch of n items gave."""
 
     kind: Columns
@@ -54,6 +52,14 @@ class FeatureMetric(Protocol):
 
     def distance(self, features0: Any, features1: Any, /) -> Tensor:
         """(N,) distances between two results of :meth:`features`."""
+
+
+@runtime_checkable
+class Compilable(Protocol):
+    """A metric that says what :func:`torch.compile` is given in its place."""
+
+    def compilable(self) -> Callable[[Tensor, Tensor], Tensor] | FeatureMetric:
+        """An equivalent metric to compile, which may share this one's weights."""
 
 
 def measure(
@@ -160,10 +166,10 @@ def measure(
 
 
 def _reported(
-    measured: Iterator[Measured],
+    measured: Iterator[_BatchDistances],
     loader: DataLoader,
     progress: bool | Callable[[int], None],
-) -> Iterator[Measured]:
+) -> Iterator[_BatchDistances]:
     """Pass batches on, telling the user or the caller of each."""
     if not callable(progress):
         yield from tqdm(
@@ -180,7 +186,7 @@ def _measure_batches(
     batches: Iterable[tuple[Columns, dict[str, Any]]],
     views: ShiftViews,
     device: torch.device,
-) -> Iterator[Measured]:
+) -> Iterator[_BatchDistances]:
     """What each batch gives, checked."""
     columns: Columns | None = None
     for kind, batch in batches:
@@ -194,7 +200,7 @@ def _measure_batches(
         # The one moment at which a GPU is waited for.
         values = torch.cat(found, dim=-1).double().cpu().numpy()
         shown = [FULL, *map(view_name, views.shifts)] if kind == TRIPLETS else [FULL]
-        yield Measured(kind, batch, shown, _checked(values, shown, names))
+        yield _BatchDistances(kind, batch, shown, _checked(values, shown, names))
 
 
 def _parts(stacks: Iterable[Sequence[Tensor]], device: torch.device) -> Iterator[Sequence[Tensor]]:
@@ -211,9 +217,8 @@ def _distances_of(
     compiled: bool,
 ) -> Distances:
     """What gives the distances of all views of a batch."""
-    if compiled and isinstance(metric, RobustLPIPS) and metric.fused:
-        # A copy that shares its weights: the caller's stays as free to change as it was.
-        metric = copy.copy(metric).fuse()
+    if compiled and isinstance(metric, Compilable):
+        metric = metric.compilable()
     if isinstance(metric, FeatureMetric):
         features, distance = metric.features, metric.distance
     else:
@@ -287,7 +292,7 @@ def _part(features: Tensor, part: int, parts: int) -> Tensor:
     return features.chunk(parts)[part]
 
 
-def _table(measured: Iterable[Measured], count: int) -> pd.DataFrame:
+def _table(measured: Iterable[_BatchDistances], count: int) -> pd.DataFrame:
     """The tidy table, view after view, from what each batch gave of ``count`` items."""
     fields: dict[str, list[Any]] = {}
     distances = np.empty((0, 0, count))

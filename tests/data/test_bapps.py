@@ -6,13 +6,13 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
-from bapps_tree import pixels, write_subset
 from PIL import Image
 from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
 from robust_lpips.data import JNDDataset, TwoAFCDataset
 from robust_lpips.data.bapps import Pair, Triplet
+from tests.data.bapps_tree import pixels, write_subset
 
 
 def as_tensor(array):

@@ -10,13 +10,13 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 import torch
-import toy
 
 from robust_lpips import BackboneConfig, RobustLPIPS
 from robust_lpips.training import BEST, LAST, Recipe, fit
 from robust_lpips.training.log import HISTORY_FILE, STEPS_FILE, TENSORBOARD_FOLDER
 from robust_lpips.training.session import Progress, Session, _set_random_state
 from robust_lpips.weights import read_checkpoint
+from tests.training import toy
 
 # Five steps an epoch, dropout on; last.pt is written in the middle of an epoch too.
 RUN = {"epochs": 3, "decay_epochs": 1, "batch_size": 2, "learning_rate": 1e-3}

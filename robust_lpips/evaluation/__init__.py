@@ -11,8 +11,8 @@ from robust_lpips.evaluation.correlation import (
     srcc,
 )
 from robust_lpips.evaluation.distances import max_shift_of, read_distances, write_distances
-from robust_lpips.evaluation.foreign import read_any_distances
 from robust_lpips.evaluation.measure import FeatureMetric, measure
+from robust_lpips.evaluation.released_tables import read_any_distances
 from robust_lpips.evaluation.scores import (
     GROUPS,
     Ceilings,

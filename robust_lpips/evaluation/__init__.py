@@ -1,4 +1,4 @@
-"""From a metric and judged images to numbers: distances are measured once, then scored."""
+"""Evaluation of metrics on judged images: distances are measured once, then scored."""
 
 from robust_lpips.evaluation.bootstrap import photograph
 from robust_lpips.evaluation.correlation import (

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import importlib
+from typing import TYPE_CHECKING
 
 from robust_lpips._version import __version__
 
-# Where each public name lives; imported on first use, so that `import robust_lpips` is light.
+if TYPE_CHECKING:
+    from robust_lpips.backbones import BackboneConfig, build_backbone
+    from robust_lpips.metric import RobustLPIPS
+    from robust_lpips.registered import Registered
+
+# Module of each public name; imported on first use, so that `import robust_lpips` is fast.
 _HOMES = {
     "BackboneConfig": "robust_lpips.backbones",
     "Registered": "robust_lpips.registered",

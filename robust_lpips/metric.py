@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, overload
@@ -82,7 +83,7 @@ class RobustLPIPS(nn.Module):
         self.lin = nn.ParameterList(torch.full((c,), 1.0 / c) for c in channels)
         self.register_buffer("shift", torch.tensor(_SHIFT).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("scale", torch.tensor(_SCALE).view(1, 3, 1, 1), persistent=False)
-        checkpoint.load_into(self)
+        self._load(checkpoint)
         # Convolutions and blurs are faster so, on CPUs by half; the state dict is the same.
         self.backbone.to(memory_format=torch.channels_last)
         self.requires_grad_(False)
@@ -233,8 +234,27 @@ class RobustLPIPS(nn.Module):
         """Whether layers are merged in inference, which only :meth:`unfuse` ends."""
         return self._fused is not None
 
+    def compilable(self) -> RobustLPIPS:
+        """The metric in the form that :func:`torch.compile` handles best.
+
+        A copy that shares the weights and has its layers merged by :meth:`fuse`, so that this
+        metric stays free to change; this metric itself after :meth:`unfuse`.
+        """
+        return copy.copy(self).fuse() if self.fused else self
+
     def extra_repr(self) -> str:
         return f"{self.config}, linear={self.linear}"
+
+    def _load(self, checkpoint: released.Checkpoint) -> None:
+        """Copy the weights of ``checkpoint``, or raise ValueError if they do not fit."""
+        state = checkpoint.tensors(linear=self.linear)
+        if state is None:
+            return
+        try:
+            self.load_state_dict(state)
+        except RuntimeError as error:
+            message = f"{checkpoint.source} does not fit {checkpoint.config}: {error}"
+            raise ValueError(message) from error
 
     def _check_devices(self, images: list[Tensor]) -> None:
         for name, image in zip(("img0", "img1"), images, strict=True):

@@ -1,10 +1,10 @@
-"""Trained weights: who released them, where they are found, how they are checked and loaded.
+"""Trained weights: their sources, verification and loading, as configurations and tensors.
 
-A checkpoint is looked for in the installed package that ships it, then in the user's cache, then
-at the address that releases it (and then kept in the cache). A file is used only if its digest is
-the one on record, so that a wrong or damaged file cannot become a wrong number. ImageNet trunks of
-torchvision and ``antialiased_cnns`` are kept in the cache of ``torch.hub``, which checks them, by
-the hash in their file names, when it downloads them.
+A released checkpoint is searched for in the installed package that ships it, then in the user's
+cache, then at the address that releases it, from which it is cached. A file is used only if it has
+the recorded digest, so that a wrong or damaged file cannot become a wrong number. ImageNet trunks
+of torchvision and ``antialiased_cnns`` are cached by ``torch.hub``, which verifies downloads by the
+hash in the file name.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -33,10 +33,7 @@ from robust_lpips.backbones import (
     torchvision_keys,
 )
 
-if TYPE_CHECKING:
-    from robust_lpips.metric import RobustLPIPS
-
-# Marks our own checkpoints; raised when older ones can no longer be read.
+# Format of our checkpoints; raised when older ones can no longer be read.
 FORMAT = "robust-lpips/1"
 
 State = dict[str, Tensor]
@@ -44,12 +41,13 @@ State = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Digest:
-    """How a released file is recognised: ``sha256``, or ``git`` for the blob id git gives it."""
+    """Digest of a released file: ``sha256``, or ``git`` for git's blob id."""
 
     kind: str
     value: str
 
     def matches(self, path: Path) -> bool:
+        """True if the file at ``path`` has this digest."""
         content = path.read_bytes()
         if self.kind == "git":
             header = b"blob %d\0" % len(content)
@@ -59,13 +57,13 @@ class Digest:
 
 @dataclass(frozen=True)
 class ReleasedFile:
-    """One file of weights, as its authors release it.
+    """One file of weights, as released by its authors.
 
     Attributes:
         name: file name in the cache.
-        digest: what its bytes must hash to.
+        digest: digest of its bytes.
         package: PyPI name and import name of a package that ships it, and the path inside.
-        url: address that releases it.
+        url: address of the release.
     """
 
     name: str
@@ -74,10 +72,11 @@ class ReleasedFile:
     url: str | None = None
 
     def find(self) -> Path:
-        """The file on this machine, downloaded if need be.
+        """Path of the file on this machine, downloaded if necessary.
 
         Raises:
-            FileNotFoundError: it is nowhere; the message lists what was tried and what helps.
+            FileNotFoundError: the file is unavailable; the message lists the places that were
+                tried and a remedy.
         """
         tried: list[str] = []
         for source in (self._in_package, self._in_cache, self._from_address):
@@ -117,7 +116,7 @@ class ReleasedFile:
                 torch.hub.download_url_to_file(self.url, str(partial))
                 if not self.digest.matches(partial):
                     raise OSError(f"{self.digest.kind} digest differs from {self.digest.value}")
-        except OSError as error:  # URLError and HTTPError are of this kind
+        except OSError as error:  # URLError and HTTPError are subclasses
             tried.append(f"{self.url} ({error})")
             return None
         return target
@@ -134,14 +133,14 @@ class ReleasedFile:
 
 @dataclass(frozen=True)
 class Release:
-    """A trained metric that somebody released.
+    """A released metric.
 
     Attributes:
-        config: the backbone it belongs to.
-        load: reads it, as a state dict of :class:`RobustLPIPS`.
-        trained: what it was trained on, in a few words.
-        licence: of the weights.
-        source: who released it.
+        config: configuration of its backbone.
+        load: reads the weights, named as in :class:`Checkpoint`.
+        trained: training data, in a few words.
+        licence: licence of the weights.
+        source: repository or package of the release.
     """
 
     config: BackboneConfig
@@ -179,7 +178,7 @@ def _st_lpips(
 def _lpips(arch: str, lin: str, lin_sha256: str) -> Release:
     """LPIPS v0.1 (Zhang et al., CVPR 2018): linear layers on torchvision's ImageNet trunk."""
     config = BackboneConfig(arch=arch)
-    # The authors publish no digest of the linear layers: these are of the files in lpips 0.1.4.
+    # The authors publish no digest of the linear layers: these are our digests of lpips 0.1.4.
     linear = ReleasedFile(
         f"lpips-v0.1-{lin}",
         Digest("sha256", lin_sha256),
@@ -254,12 +253,12 @@ _RELEASES: dict[str, Release] = {
 
 
 def names() -> tuple[str, ...]:
-    """The names that :class:`RobustLPIPS` takes."""
+    """List the names of the releases."""
     return tuple(_RELEASES)
 
 
 def release(name: str) -> Release:
-    """The released metric of that name.
+    """Release of that name.
 
     Raises:
         ValueError: unknown name; the message lists the known ones.
@@ -271,7 +270,13 @@ def release(name: str) -> Release:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A configuration and, unless it stays random, the weights that belong to it."""
+    """A configuration and the weights that belong to it.
+
+    Attributes:
+        config: the backbone.
+        state: tensors by name, ``backbone.<...>`` and ``lin.<i>``; None: the weights stay random.
+        source: name or path of the weights, for error messages.
+    """
 
     config: BackboneConfig
     state: State | None
@@ -279,30 +284,38 @@ class Checkpoint:
 
     @property
     def has_linear(self) -> bool:
-        """Whether it brings 1x1 weights."""
+        """True if the checkpoint has 1x1 weights."""
         return self.state is not None and any(key.startswith("lin.") for key in self.state)
 
-    def load_into(self, metric: RobustLPIPS) -> None:
-        """Copy the weights into ``metric``.
+    def tensors(self, *, linear: bool) -> State | None:
+        """The state dict with or without the 1x1 weights; None if the weights stay random.
 
         Raises:
-            ValueError: they do not fit it.
+            ValueError: ``linear`` is True and there are no 1x1 weights.
         """
         if self.state is None:
-            return
-        if metric.linear and not self.has_linear:
+            return None
+        if linear and not self.has_linear:
             raise ValueError(f"{self.source} has no 1x1 weights: pass linear=False")
-        wanted = {k: v for k, v in self.state.items() if metric.linear or not k.startswith("lin.")}
-        try:
-            metric.load_state_dict(wanted)
-        except RuntimeError as error:
-            raise ValueError(f"{self.source} does not fit {self.config}: {error}") from error
+        return {k: v for k, v in self.state.items() if linear or not k.startswith("lin.")}
 
 
 def resolve(
     net: str | BackboneConfig | None, weights: str | Path | None, *, default: str
 ) -> Checkpoint:
-    """What :class:`RobustLPIPS` is to be built from; its docstring says what the arguments mean."""
+    """Find the configuration and the weights for the arguments of :class:`RobustLPIPS`.
+
+    Args:
+        net: name of a release, a configuration, or None to take what ``weights`` says.
+        weights: ``"released"``, name of a release, path of a checkpoint, or None for random.
+        default: name of the release that is used if neither argument names one.
+
+    Raises:
+        TypeError: ``net`` is of another type.
+        ValueError: unknown name, weights that belong to another configuration, a damaged file, or
+            a configuration without weights.
+        FileNotFoundError: the weights are unavailable; the message lists what was tried.
+    """
     if not isinstance(net, str | BackboneConfig | None):
         raise TypeError(f"net must be a name or a BackboneConfig; got {type(net).__name__}")
     config = release(net).config if isinstance(net, str) else net
@@ -322,17 +335,29 @@ def resolve(
     return _from_path(weights, config)
 
 
+class Configured(Protocol):
+    """A module that can be rebuilt from its configuration and its state dict."""
+
+    config: BackboneConfig
+
+    def state_dict(self) -> Mapping[str, Tensor]:
+        """Tensors by name, as in :class:`Checkpoint`."""
+
+
 def save_checkpoint(
-    metric: RobustLPIPS, path: Path, provenance: Mapping[str, Any], **more: Any
+    module: Configured, path: Path, provenance: Mapping[str, Any], **more: Any
 ) -> None:
-    """Write ``metric`` to ``path``, atomically, so that ``RobustLPIPS(weights=path)`` reads it.
+    """Write a trained module to ``path``, atomically, for ``RobustLPIPS(weights=path)`` to read.
 
     Args:
-        metric: what to save.
+        module: source of the configuration and the tensors.
         path: target; its folder must exist.
-        provenance: numbers and strings that say how the weights came about.
-        more: further entries for :func:`read_checkpoint`, of tensors, numbers, strings and
+        provenance: numbers, strings and containers of them that describe the training.
+        more: further entries for :func:`read_checkpoint`: tensors, numbers, strings and
             containers of them.
+
+    Raises:
+        ValueError: ``provenance`` holds other values.
     """
     try:
         json.dumps(provenance)
@@ -342,8 +367,8 @@ def save_checkpoint(
         ) from error
     content = {
         "format": FORMAT,
-        "config": asdict(metric.config),
-        "state_dict": metric.state_dict(),
+        "config": asdict(module.config),
+        "state_dict": module.state_dict(),
         "provenance": dict(provenance),
         **more,
     }
@@ -352,9 +377,10 @@ def save_checkpoint(
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """What :func:`save_checkpoint` wrote: ``config``, ``state_dict``, ``provenance`` and more.
+    """Read a file of :func:`save_checkpoint`: ``config``, ``state_dict``, ``provenance`` and more.
 
     Raises:
+        FileNotFoundError: no such file.
         ValueError: the file is damaged or of another kind.
     """
     content = _read(path)
@@ -366,8 +392,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 def from_released_layout(state: Mapping[str, Tensor], config: BackboneConfig, source: str) -> State:
     """Rename the keys of a checkpoint of ``lpips`` or ``stlpips_pytorch`` to ours.
 
-    Their trunk is ``net.slice<i>.<position>.<tensor>``, positions growing with depth; a blur
-    stores its fixed filter as ``.filt``.
+    Their trunk is ``net.slice<i>.<position>.<tensor>``, with positions in the order of depth; a
+    blur stores its fixed filter as ``.filt``.
 
     Raises:
         ValueError: the checkpoint does not have the layers or blurs of ``config``.
@@ -402,11 +428,11 @@ def _linear_layers(state: Mapping[str, Tensor]) -> State:
 def imagenet_trunk(config: BackboneConfig) -> State:
     """Torchvision's ImageNet weights, for :func:`load_trunk` into ``build_backbone(config)``.
 
-    Options against aliasing do not change the shapes of what torchvision has, so that any
-    ``config`` can start from its weights.
+    Options against aliasing do not change the shapes of torchvision's tensors, so that every
+    ``config`` can start from them.
 
     Raises:
-        FileNotFoundError: they are not on this machine and cannot be downloaded.
+        FileNotFoundError: the weights are not on this machine and cannot be downloaded.
     """
     from torchvision.models import get_model_weights
 
@@ -415,14 +441,14 @@ def imagenet_trunk(config: BackboneConfig) -> State:
 
 
 def antialiased_imagenet_trunk(config: BackboneConfig) -> State:
-    """ImageNet weights of the same network with BlurPool, as ``antialiased_cnns`` released them.
+    """ImageNet weights of the network with BlurPool, as released by ``antialiased_cnns``.
 
-    Filters of size 4 have two releases; this is the one that was tuned from torchvision's weights.
-    The weights are licensed CC BY-NC-SA 4.0.
+    For filters of size 4 there are two releases; this is the one fine-tuned from torchvision's
+    weights. The weights are licensed CC BY-NC-SA 4.0.
 
     Raises:
-        ValueError: none were released for the architecture or filter size of ``config``.
-        FileNotFoundError: they are not on this machine and cannot be downloaded.
+        ValueError: there is no release for the architecture or filter size of ``config``.
+        FileNotFoundError: the weights are not on this machine and cannot be downloaded.
     """
     keys = antialiased_keys(config)
     if config.anti_alias == "none" or config.blur_size not in (2, 3, 4, 5):
@@ -441,14 +467,14 @@ def trunk_from_file(path: str | Path, config: BackboneConfig) -> State:
     """Weights in torchvision's layout, for :func:`load_trunk` into ``build_backbone(config)``.
 
     Args:
-        path: a state dict of torchvision's ``config.arch``; it may be the entry ``state_dict`` or
-            ``model`` of what a training script saved, and its keys may begin with ``module.``.
-            Classifiers are left out.
-        config: the backbone.
+        path: a state dict of torchvision's ``config.arch``, alone or as the entry ``state_dict``
+            or ``model`` of a checkpoint; its keys may begin with ``module.``. Classifiers are left
+            out.
+        config: the configuration of the backbone.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it is damaged, or holds another network.
+        ValueError: the file is damaged, or holds another network.
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -457,10 +483,10 @@ def trunk_from_file(path: str | Path, config: BackboneConfig) -> State:
 
 
 def load_trunk(backbone: Chain, state: State) -> None:
-    """Copy ``state`` into ``backbone``; adaptive filters and skips that it lacks stay as they are.
+    """Copy ``state`` into ``backbone``, except adaptive filters and skips that it lacks.
 
     Raises:
-        ValueError: anything else is missing, unexpected or of another shape.
+        ValueError: any other tensor is missing, unexpected or of another shape.
     """
     missing = [name for name in published_tensors(backbone) if _lacks(state, name)]
     unexpected = sorted(state.keys() - backbone.state_dict().keys())
@@ -478,7 +504,7 @@ def _from_hub(url: str) -> dict[str, Any]:
             url, check_hash=True, weights_only=True, map_location="cpu"
         )
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        # URLError and HTTPError are of the first kind, a wrong hash and a damaged file of others.
+        # URLError and HTTPError are OSErrors; a wrong hash and a damaged file raise the others.
         folder = Path(torch.hub.get_dir()) / "checkpoints"
         raise FileNotFoundError(
             f"the ImageNet weights {url} were not found. Tried: the cache of torch.hub ({folder}); "
@@ -488,14 +514,14 @@ def _from_hub(url: str) -> dict[str, Any]:
 
 
 def _renamed(content: Mapping[str, Any], keys: Mapping[str, str], source: str) -> State:
-    """The trunk in ``content`` under our names, which ``keys`` maps to those of the source."""
+    """Rename the trunk in ``content``; ``keys`` maps our names to those of the source."""
     state = _unwrapped(content)
     missing = [theirs for theirs in keys.values() if _lacks(state, theirs)]
     if missing:
         raise ValueError(
             f"{source} lacks {_some(missing)}: expected a state dict with {_some(keys.values())}"
         )
-    # A deeper network of the same family has all of these and more: its weights do not fit.
+    # A deeper network of the same family has all of these keys and more; its weights do not fit.
     parts = {theirs.partition(".")[0] for theirs in keys.values()}
     known = set(keys.values())
     deeper = [
@@ -509,7 +535,7 @@ def _renamed(content: Mapping[str, Any], keys: Mapping[str, str], source: str) -
 
 
 def _unwrapped(content: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The state dict in what a training script saved, without DataParallel's prefix."""
+    """Extract the state dict of a training script's checkpoint, without DataParallel's prefix."""
     for wrapper in ("state_dict", "model"):
         if isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
@@ -519,12 +545,12 @@ def _unwrapped(content: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _lacks(state: Mapping[str, Any], name: str) -> bool:
-    # Files from before torch 0.4.1 do not count batches; nothing that we compute depends on it.
+    # Files from before torch 0.4.1 lack the count of batches, which is not used.
     return name not in state and not name.endswith(".num_batches_tracked")
 
 
 def _some(names: Collection[str]) -> str:
-    """The first few of ``names``, and how many there are if more."""
+    """List the first few of ``names``, and their number if there are more."""
     shown = ", ".join(list(names)[:3]) or "nothing"
     return shown if len(names) <= 3 else f"{shown}, ... ({len(names)} in all)"
 
@@ -553,7 +579,7 @@ def _from_path(weights: str | Path, config: BackboneConfig | None) -> Checkpoint
 
 def _check_config(asked: BackboneConfig | None, found: BackboneConfig, source: str) -> None:
     def resolved(config: BackboneConfig) -> BackboneConfig:
-        # The architecture's own stride may be written out or left to it.
+        # The architecture's own stride may be given or None.
         return replace(config, conv1_stride=config.stride1)
 
     if asked is not None and resolved(asked) != resolved(found):
@@ -565,7 +591,7 @@ def _read(path: Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise
-    except Exception as error:  # torch.load raises what zipfile, pickle and it please
+    except Exception as error:  # torch.load raises many types, also those of zipfile and pickle
         raise ValueError(f"weights: {path} is damaged or no checkpoint: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"weights: {path} holds a {type(content).__name__}, not a state dict")

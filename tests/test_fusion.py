@@ -6,7 +6,6 @@ import warnings
 
 import pytest
 import torch
-from reference import SHIFT_TOLERANT, seeded
 from torch import nn
 from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
@@ -16,6 +15,7 @@ from robust_lpips.backbones import BlurPool
 from robust_lpips.backbones.downsampling import SeparableMaxPool2d
 from robust_lpips.backbones.winograd import WinogradConv2d
 from robust_lpips.fusion import BlurredConv2d, merge
+from tests.backbones.reference import SHIFT_TOLERANT, seeded
 
 BEFORE = {"anti_alias": "blurpool", "blur_placement": "blur_before_activation"}
 # What merges: conv-1 with blurs of several sizes and both paddings, batch normalisation, skips.

@@ -1,4 +1,4 @@
-"""Metrics by name, for comparing them: each a callable of two batches of images."""
+"""Metrics for comparisons, by name: callables of two batches of images."""
 
 from robust_lpips.comparison.elpips import ELPIPS
 from robust_lpips.comparison.pixels import l1, l2, psnr

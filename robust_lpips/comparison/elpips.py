@@ -1,4 +1,4 @@
-"""E-LPIPS: the average distance of two images under random transformations of both."""
+"""E-LPIPS: the mean distance of two images under random transformations of both."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from robust_lpips import inputs
 from robust_lpips.metric import RobustLPIPS
 
 MAX_OFFSET = 7
-# Scaled down, images stay at least this large.
+# Smallest side of images that are scaled down.
 SMALLEST_SIDE = 64
 MAX_SCALE = 8
-# Of the factors of colour channels; the largest is 1, so that no value leaves its range.
+# Smallest factor of a colour channel; the largest is 1, so that values stay in their range.
 LEAST_FACTOR = 0.2
 KEEP = 0.99
 
 
 @dataclass(frozen=True)
 class Transformation:
-    """One random transformation of images, to be applied alike to both of a pair.
+    """One random transformation of images, the same for both images of a pair.
 
     Attributes:
         offset: (rows, columns) by which the images move down and right, 0 to 7 pixels each.
-        scale: the whole number by which they are scaled down.
-        flips: whether they are flipped (upside down, left to right).
-        transposed: whether rows and columns are swapped; with flips, a turn by 90 degrees.
-        channels: the order of the colour channels, a permutation of 0, 1, 2.
-        factors: by which the intensity of each of them, after reordering, is multiplied.
+        scale: integer factor by which the images are scaled down.
+        flips: True to flip the images (upside down, left to right).
+        transposed: True to swap rows and columns; with flips, a rotation by 90 degrees.
+        channels: order of the colour channels, a permutation of 0, 1, 2.
+        factors: factor of the intensity of each channel, after reordering.
     """
 
     offset: tuple[int, int]
@@ -45,10 +45,10 @@ class Transformation:
 
     @classmethod
     def draw(cls, generator: torch.Generator, height: int, width: int) -> Transformation:
-        """A transformation for images of that size, from a generator on the CPU.
+        """Draw a transformation for images of that size, from a generator on the CPU.
 
-        All parts are uniform but the scale: s has a probability proportional to 1/s^2 among
-        1 .. min(height, width) // 64, and at most 8. The size decides on the scale alone.
+        All parts are uniform except the scale: s has a probability proportional to 1/s^2 among
+        1 .. min(height, width) // 64, and at most 8. Only the scale depends on the size.
         """
         down, right = torch.randint(MAX_OFFSET + 1, (2,), generator=generator).tolist()
         flip_rows, flip_columns, transposed = torch.rand(3, generator=generator).lt(0.5).tolist()
@@ -67,11 +67,11 @@ class Transformation:
         )
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Transformed images: (N, 3, H, W) in [0, 1] to (N, 3, H', W') in [0, 1].
+        """Transform images: (N, 3, H, W) in [0, 1] to (N, 3, H', W') in [0, 1].
 
-        With s the scale, H' is H + 7 divided by s and rounded up, W' likewise, or the other way
-        round where they are transposed. No pixel is lost: images are padded by reflection, which
-        adds fewer pixels than a side has, and scaled down by averages over boxes.
+        For a scale s, H' is H + 7 divided by s and rounded up, and W' likewise; a transposition
+        swaps them. No pixel is lost: images are padded by reflection, which adds fewer pixels than
+        a side has, and scaled down by averages over boxes.
         """
         top, bottom = self._padding(0, images.shape[-2])
         left, right = self._padding(1, images.shape[-1])
@@ -85,7 +85,7 @@ class Transformation:
         return images[:, list(self.channels)] * factors
 
     def _padding(self, axis: int, length: int) -> tuple[int, int]:
-        """Pixels before and after: as many in all whatever the offset, and whole boxes."""
+        """Padding before and after; their sum fills whole boxes and is the same for all offsets."""
         total = MAX_OFFSET + -(length + MAX_OFFSET) % self.scale
         return self.offset[axis], total - self.offset[axis]
 
@@ -93,34 +93,34 @@ class Transformation:
 class ELPIPS(nn.Module):
     """E-LPIPS: an LPIPS distance averaged over random transformations of both images.
 
-    Each draw transforms both images alike: an offset of up to 7 pixels, flips, a transposition,
-    another order of the colour channels, a factor for each of them (0.2 to 1), and scaling down
-    by a whole number s, of probability proportional to 1/s^2, to no less than 64 pixels. Dropout
-    with a keep probability of 0.99 then takes the same features from both.
+    Each draw applies one transformation to both images: an offset of up to 7 pixels, flips, a
+    transposition, a permutation of the colour channels, a factor for each channel (0.2 to 1), and
+    downscaling by an integer s, with probability proportional to 1/s^2, to no less than 64 pixels.
+    Dropout with a keep probability of 0.99 then removes the same features of both images.
 
-    Draws depend on ``seed``, their number and the images' size, and on nothing else: every call
-    and every pair of images gets the same ones, whatever batch it is in, and the first draws are
-    the same whatever ``samples`` is. The global random state is neither used nor changed. The
-    distance is symmetric, 0 for identical images, and differentiable.
+    Draws depend only on ``seed``, their index and the images' size: all calls and all pairs of
+    images use the same ones, and the first draws do not depend on ``samples``. The global random
+    state is neither used nor changed. The distance is symmetric, 0 for identical images, and
+    differentiable.
 
-    It differs from the paper's in these points:
+    Differences from the paper:
 
-    - the inner metric is the given one, with the channel weights that it was trained with on
-      untransformed images; the paper's networks have average pooling, and their weights were
-      fitted under the transformations;
+    - the inner metric is the given one, whose channel weights were trained on untransformed
+      images; the paper's networks have average pooling, and their weights were trained under the
+      transformations;
     - dropout acts on the normalised features that the distance compares, not within the network.
-      What is kept is divided by 0.99, so that a distance grows by 1/0.99 in the mean;
-    - draws are few and fixed by the seed, shared by all pairs, where the paper's are fresh;
-    - the range of the factors is ours.
+      Kept features are divided by 0.99, so that a distance grows by 1/0.99 on average;
+    - draws are few, fixed by the seed, and shared by all pairs; the paper draws new ones each time;
+    - the range of the factors is our choice.
 
     Args:
         metric: the inner distance. Its ``validate`` decides whether values are checked here.
-        samples: how many draws are averaged, each at the cost of one inner distance of images 7
-            pixels larger. Gradients keep what all of them computed.
+        samples: number of draws to average. Each costs one inner distance of images that are 7
+            pixels larger; for gradients, the memory of all draws is needed.
         seed: of the draws.
 
     Raises:
-        ValueError: ``samples`` below 1, ``seed`` below 0, or either not a whole number.
+        ValueError: ``samples`` is below 1, ``seed`` is below 0, or one is not an integer.
 
     Source: Kettunen, Harkonen and Lehtinen, "E-LPIPS: Robust Perceptual Image Similarity via
     Random Transformation Ensembles", arXiv 1906.03973, 2019.
@@ -142,7 +142,7 @@ class ELPIPS(nn.Module):
         self.seed = int(seed)
 
     def forward(self, img0: Tensor, img1: Tensor, *, normalize: bool = False) -> Tensor:
-        """Distance of each pair of images, the mean over draws; smaller is more alike.
+        """Distance of each pair of images, mean over draws; smaller is more alike.
 
         Args:
             img0: (N, 3, H, W) or (3, H, W). Floating in [-1, 1], in [0, 1] with
@@ -154,15 +154,15 @@ class ELPIPS(nn.Module):
             (N,) distances.
 
         Raises:
-            ValueError: for images of other shapes, types, ranges or devices than above, for
-                images too small for the backbone, and for NaN.
+            ValueError: images have another shape, type, range or device than above, are too small
+                for the backbone, or hold NaN.
         """
         return self.draws(img0, img1, normalize=normalize).mean(dim=0)
 
     def draws(self, img0: Tensor, img1: Tensor, *, normalize: bool = False) -> Tensor:
-        """Distances under each draw, (samples, N); arguments and errors are :meth:`forward`'s.
+        """Distances under each draw, (samples, N); arguments and errors as :meth:`forward`.
 
-        Their spread over draws tells how near :meth:`forward` is to a mean over many more.
+        Their spread over draws estimates the error of the mean that :meth:`forward` gives.
         """
         img0, img1 = self._checked(img0, img1, normalize)
         return torch.stack([self._draw(img0, img1, index) for index in range(self.samples)])
@@ -174,7 +174,7 @@ class ELPIPS(nn.Module):
         """Distance (N,) of images in [0, 1] under the draw of that number."""
         generator = _generator(self.seed, index)
         transform = Transformation.draw(generator, *img0.shape[-2:])
-        # Apart, not as one batch: identical images are then computed identically.
+        # Separately, not as one batch, so that identical images have identical features.
         features0, features1 = (
             self.metric.features(transform(image), normalize=True) for image in (img0, img1)
         )
@@ -183,7 +183,7 @@ class ELPIPS(nn.Module):
 
     def _checked(self, img0: Tensor, img1: Tensor, normalize: bool) -> list[Tensor]:
         """Both images as (N, 3, H, W) in [0, 1], in the metric's type."""
-        # Reflection needs more pixels than it adds.
+        # Padding by reflection needs more pixels than it adds.
         least_size = max(self.metric.backbone.min_size, MAX_OFFSET + 1)
         named = {
             name: inputs.as_batch(name, image, least_size)
@@ -200,12 +200,12 @@ class ELPIPS(nn.Module):
 
 
 def dropout_mask(features: Tensor, generator: torch.Generator) -> Tensor:
-    """Factors 0 or 1/0.99, of shape (1, C, H, W) for features (N, C, H, W) and on their device.
+    """Factors 0 or 1/0.99 (1, C, H, W) for features (N, C, H, W), on the same device.
 
-    They are drawn on the CPU, so that they are the same on every device.
+    They are drawn on the CPU, so that all devices have the same ones.
     """
     _, channels, height, width = features.shape
-    # Channels last, as features are: the product then runs through memory in order.
+    # Channels last, like the features, so that the product reads memory in order.
     points = torch.rand((1, height, width, channels), generator=generator).movedim(-1, 1)
     return (points < KEEP).to(features.device, features.dtype) / KEEP
 
@@ -215,18 +215,18 @@ def _masked(features: Sequence[Tensor], masks: Sequence[Tensor]) -> list[Tensor]
 
 
 def _scales(height: int, width: int) -> int:
-    """How many scales, 1 to this, leave images of that size large enough."""
+    """Largest scale that leaves images of that size large enough."""
     return max(1, min(min(height, width) // SMALLEST_SIDE, MAX_SCALE))
 
 
 def _generator(seed: int, index: int) -> torch.Generator:
-    """That of one draw; mixed, not added, or seed 1 would repeat the draws of seed 0."""
+    """Generator of one draw; seed and index are hashed, so that no two seeds share draws."""
     (state,) = np.random.SeedSequence((seed, index)).generate_state(1)
     return torch.Generator().manual_seed(int(state))
 
 
 def _intensities(images: Tensor, normalize: bool, dtype: torch.dtype) -> Tensor:
-    """Images in [0, 1], in which a factor darkens."""
+    """Images in [0, 1], where multiplication by a factor darkens."""
     if images.dtype == torch.uint8:
         return images.to(dtype) / 255.0
     return images.to(dtype) if normalize else (images.to(dtype) + 1.0) / 2.0

@@ -1,4 +1,4 @@
-"""Metrics that their authors' own packages compute."""
+"""Metrics computed by the packages of their authors."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from robust_lpips.comparison.structure import unit_pair
 
 Metric = Callable[[Tensor, Tensor], Tensor]
 
-# Of the best quality that ColorVideoVDP gives, to identical images.
+# Quality that ColorVideoVDP gives to identical images, its highest.
 _BEST_JOD = 10.0
 _DISPLAY = "standard_4k"
 
 
 def cvvdp(device: torch.device) -> Metric:
-    """ColorVideoVDP: just-objectionable differences (JOD) lost, 10 minus the quality in JOD.
+    """ColorVideoVDP: loss of quality in just-objectionable differences, 10 minus the JOD score.
 
-    Mantiuk, Hanji, Ashraf, Asano and Chapiro, ACM Trans. Graphics 43(4), 2024. Images are shown as
-    sRGB on the display ``standard_4k`` of the package and compared one by one. Not symmetric: the
-    first image is the reference.
+    Mantiuk, Hanji, Ashraf, Asano and Chapiro, ACM Trans. Graphics 43(4), 2024. Images are taken as
+    sRGB on the package's display ``standard_4k``, and pairs are compared one by one. Not symmetric:
+    the first image is the reference.
     """
     import pycvvdp
 
@@ -37,11 +37,11 @@ def cvvdp(device: torch.device) -> Metric:
 
 
 def pim(name: str, seed: int) -> Metric:
-    """PIM as its authors released it, on TensorFlow, which chooses the device.
+    """PIM as released by its authors, on TensorFlow, which chooses the device.
 
     Bhardwaj, Fischer, Balle and Chinen, NeurIPS 2020: ``pim-1`` is a squared Euclidean distance;
-    ``pim-5`` is estimated from random samples, which are drawn anew from ``seed`` for every pair.
-    Pairs are taken one by one; the global seed of TensorFlow is set. The result is on the images'
+    ``pim-5`` is estimated from random samples, which are drawn from ``seed`` again for every pair.
+    Pairs are compared one by one, and TensorFlow's global seed is set. The result is on the images'
     device.
     """
     import tensorflow as tf

@@ -13,21 +13,21 @@ Metric = Callable[[Tensor, Tensor], Tensor]
 
 
 class Jittered(nn.Module):
-    """The mean distance of a pair over small translations that both images make together.
+    """Mean distance of a pair over small translations that are applied to both images.
 
-    Random transformations shared by both images are how E-LPIPS makes a metric robust (Kettunen,
-    Harkonen and Lehtinen, arXiv 2019); of them only translations of fractions of a pixel are kept
-    here, which the sampling grid of a network should not see but does. Images are moved by bicubic
-    interpolation and continued by reflection.
+    E-LPIPS makes a metric robust by random transformations of both images (Kettunen, Harkonen and
+    Lehtinen, arXiv 2019). Here these are translations by fractions of a pixel, which change the
+    position of the images on the sampling grids of a network. Images are moved by bicubic
+    interpolation and padded by reflection.
 
     Args:
-        metric: a callable of two floating (N, 3, H, W) batches that gives (N,) distances.
-        samples: how many translations, from 1; each costs a call of the metric.
-        amplitude: the largest translation along each axis, in pixels.
-        seed: of the translations, which are the same in every call and for every pair.
+        metric: a callable of two floating (N, 3, H, W) batches that returns (N,) distances.
+        samples: number of translations, from 1; each costs one call of the metric.
+        amplitude: largest translation along each axis, in pixels.
+        seed: of the translations, which are the same in all calls and for all pairs.
 
     Raises:
-        ValueError: no samples, or an amplitude that is not positive.
+        ValueError: ``samples`` is below 1, or ``amplitude`` is not positive.
     """
 
     def __init__(

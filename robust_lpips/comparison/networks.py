@@ -1,4 +1,4 @@
-"""Metrics of deep features: ours and those of piq."""
+"""Metrics of deep features: of this package and of piq."""
 
 from __future__ import annotations
 
@@ -25,33 +25,33 @@ _PIEAPP_SIDE = 64
 
 
 def released(name: str) -> RobustLPIPS:
-    """The released metric of that name."""
+    """Released metric of that name."""
     return RobustLPIPS(name)
 
 
 def registered(name: str, penalty: Literal["human"] | None) -> Registered:
-    """The released metric of that name at the estimated alignment."""
+    """Released metric of that name at the estimated alignment."""
     return Registered(RobustLPIPS(name), penalty=penalty)
 
 
 def tolerant(name: str) -> TolerantLPIPS:
-    """The released metric of that name with best matches of features."""
+    """Released metric of that name with best matches of features."""
     return TolerantLPIPS(RobustLPIPS(name))
 
 
 def jittered(name: str, seed: int) -> Jittered:
-    """The released metric of that name over joint translations; the seed is of these."""
+    """Released metric of that name, averaged over joint translations drawn from ``seed``."""
     return Jittered(RobustLPIPS(name), seed=seed)
 
 
 def untrained(arch: str, seed: int) -> RobustLPIPS:
-    """Random weights, features unweighted: twice the cosine distance, summed over layers."""
+    """Metric with random weights and unweighted features: twice the cosine distance."""
     with _seeded(seed):
         return RobustLPIPS(BackboneConfig(arch=arch), weights=None)
 
 
 def cosine(arch: str) -> RobustLPIPS:
-    """ImageNet weights of torchvision, features unweighted: twice the cosine distance."""
+    """Metric with torchvision's ImageNet weights, unweighted: twice the cosine distance."""
     config = BackboneConfig(arch=arch)
     trunk = weights.imagenet_trunk(config)
     metric = untrained(arch, seed=0)
@@ -60,7 +60,7 @@ def cosine(arch: str) -> RobustLPIPS:
 
 
 def elpips(seed: int) -> ELPIPS:
-    """E-LPIPS over the released shift-tolerant AlexNet; the seed is of its transformations."""
+    """E-LPIPS over the released shift-tolerant AlexNet, with transformations from ``seed``."""
     return ELPIPS(RobustLPIPS("alexnet-shift-tolerant"), seed=seed)
 
 
@@ -68,7 +68,7 @@ def dists(device: torch.device) -> Metric:
     """DISTS of piq; about 0 for identical images.
 
     Ding, Ma, Wang and Simoncelli, IEEE Trans. Pattern Analysis and Machine Intelligence 44(5),
-    2022. Images with a shorter side above 256 are scaled down to that, as the authors do.
+    2022. Larger images are scaled down to a shorter side of 256, as in the authors' code.
     """
     import piq
 
@@ -84,10 +84,10 @@ def dists(device: torch.device) -> Metric:
 def pieapp(stride: int, device: torch.device) -> Metric:
     """PieAPP of piq: the error of patches of 64x64 pixels, ``stride`` pixels apart.
 
-    Prashnani, Cai, Mostofi and Sen, CVPR 2018; its sparse sampling has a stride of 27, its dense
-    one of 6. Not symmetric: the first image is the reference. Narrower images are reflected at
-    their right and lower edges to 64 pixels; at least 33x33. Pairs are taken one by one, because
-    all patches of a call are in memory at once.
+    Prashnani, Cai, Mostofi and Sen, CVPR 2018; their sparse sampling has a stride of 27, the dense
+    one of 6. Not symmetric: the first image is the reference. Images below 64 pixels, from 33x33,
+    are padded to 64 by reflection at the right and lower edges. Pairs are compared one by one,
+    because all patches of a call are in memory at once.
     """
     import piq
 
@@ -108,7 +108,7 @@ def pieapp(stride: int, device: torch.device) -> Metric:
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """The random state of the CPU seeded, and put back as it was."""
+    """Seed the random state of the CPU, and restore it afterwards."""
     with torch.random.fork_rng(devices=[]):
         # Weights are drawn on the CPU; torch.manual_seed would reseed every GPU as well.
         torch.default_generator.manual_seed(seed)

@@ -1,10 +1,10 @@
-"""Metrics of pixels: the baselines that look at one pixel at a time."""
+"""Baseline metrics of independent pixels."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-# In units of images in [0, 1]: keeps identical images finite, at -100 dB.
+# For images in [0, 1]: bounds the score of identical images, at -100 dB.
 LEAST_MSE = 1e-10
 
 
@@ -25,9 +25,9 @@ def l2(img0: Tensor, img1: Tensor) -> Tensor:
 
 
 def psnr(img0: Tensor, img1: Tensor) -> Tensor:
-    """The negative peak signal-to-noise ratio in dB: (N, C, H, W) in [-1, 1] twice to (N,).
+    """Negative peak signal-to-noise ratio in dB: (N, C, H, W) in [-1, 1] twice to (N,).
 
-    The range of values is the peak. A mean squared error below 1e-10, of images in [0, 1], counts
-    as 1e-10, so that identical images are at -100 dB, not at minus infinity.
+    The peak is the range of values. The mean squared error, of images in [0, 1], is at least
+    1e-10, so that identical images are at -100 dB instead of minus infinity.
     """
     return 10.0 * (l2(img0, img1) / 4.0).clamp(min=LEAST_MSE).log10()

@@ -1,4 +1,4 @@
-"""Metrics by name: what there is, where it is from, what it needs, and how it is loaded."""
+"""Registry of metrics by name: source, requirements, and loading."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ _OWN = "measure it elsewhere and pass --distances, or pass --metric module:facto
 
 
 class MetricUnavailable(FileNotFoundError):
-    """A metric whose package or weights are not here; the message is one line, with what helps."""
+    """A metric whose package or weights are missing; the message is one line with the remedy."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A metric, as the registry knows it.
+    """A registered metric.
 
     Attributes:
-        name: what :func:`load_metric` takes.
-        title: as tables print it.
+        name: the argument of :func:`load_metric`.
+        title: the name in tables.
         source: authors, venue and year of the paper.
-        needs: what it runs on beside this package: ``"nothing"``, ``"piq"``, ...
-        factory: makes it, given a seed and a device.
-        help: what to do where it cannot be loaded because a package is missing.
+        needs: requirements other than this package: ``"nothing"``, ``"piq"``, ...
+        factory: builds the metric, given a seed and a device.
+        help: remedy if a package is missing.
     """
 
     name: str
@@ -50,12 +50,12 @@ class Entry:
 
 
 def metric_names() -> tuple[str, ...]:
-    """The registered names, hand-made metrics first."""
+    """List the registered names, hand-crafted metrics first."""
     return tuple(_entries())
 
 
 def entry(name: str) -> Entry:
-    """What is registered under that name.
+    """Registered metric of that name.
 
     Raises:
         ValueError: unknown name; the message lists the known ones.
@@ -67,22 +67,24 @@ def entry(name: str) -> Entry:
 
 
 def load_metric(name: str, device: torch.device | str | None = None, seed: int = 0) -> Metric:
-    """The metric of that name.
+    """Load a metric by name.
 
     Args:
-        name: one of :func:`metric_names`, or ``"package.module:factory"`` for a metric of one's
-            own: the module is imported, from the current directory too, and ``factory()`` has to
+        name: one of :func:`metric_names`, or ``"package.module:factory"`` for any other metric:
+            the module is imported, from the current directory as well, and ``factory()`` must
             return a callable of the same kind.
-        device: where its weights go, if it has any. Default: the CPU.
-        seed: of random weights and samples; the global random state is left as it was.
+        device: device of its weights, if it has any. Default: the CPU.
+        seed: of random weights and samples; the global random state is restored.
 
     Returns:
-        A callable of two floating (N, 3, H, W) batches in [-1, 1], the reference first, that gives
-        (N,) finite distances, smaller being more alike. Each metric has its own unit.
+        A callable of two floating (N, 3, H, W) batches in [-1, 1], the reference first, that
+        returns (N,) finite distances; smaller is more alike. Each metric has its own unit.
 
     Raises:
-        ValueError: unknown name; a module or factory that cannot be had, or returns no callable.
-        MetricUnavailable: a package or weights are missing; one line says what helps.
+        ValueError: the name is unknown, or a module or factory is unavailable or does not return a
+            callable.
+        MetricUnavailable: a package or weights are missing; the message is one line with the
+            remedy.
 
     Example:
         >>> black, white = torch.full((1, 3, 16, 16), -1.0), torch.full((1, 3, 16, 16), 1.0)
@@ -102,7 +104,7 @@ def load_metric(name: str, device: torch.device | str | None = None, seed: int =
 
 
 def check_names(names: Sequence[str]) -> None:
-    """Raise ValueError unless there are names, each once and as :func:`load_metric` takes it."""
+    """Raise ValueError unless ``names`` are different names that :func:`load_metric` accepts."""
     known = metric_names()
     unknown = [name for name in names if ":" not in name and name not in known]
     if unknown or not names or len(set(names)) < len(names):
@@ -115,18 +117,19 @@ def check_names(names: Sequence[str]) -> None:
 def load_metrics(
     names: Sequence[str], device: torch.device | str | None = None, seed: int = 0
 ) -> tuple[dict[str, Metric], dict[str, str]]:
-    """The metrics of those names that can be loaded, and why the others cannot.
+    """Load the available metrics of several names.
 
     Args:
-        names: different ones, as :func:`load_metric` takes them.
-        device: where weights go. Default: the CPU.
+        names: different names, as :func:`load_metric` accepts them.
+        device: device of the weights. Default: the CPU.
         seed: of random weights and samples.
 
     Returns:
-        The metrics by name, and by name a line with the reason for those left out.
+        The available metrics by name, and one line with the reason for each unavailable one, by
+        name.
 
     Raises:
-        ValueError: no names, repeated or unknown ones, or a module that cannot be had.
+        ValueError: there are no names, repeated or unknown ones, or a module is unavailable.
     """
     check_names(names)
     tried = {name: _metric_or_reason(name, device, seed) for name in names}
@@ -142,7 +145,7 @@ def _metric_or_reason(name: str, device: torch.device | str | None, seed: int) -
 
 
 def _with_one_line(what: str, help_: str | None, make: Callable[[], Metric]) -> Metric:
-    """What ``make`` returns; missing packages, files and downloads become MetricUnavailable."""
+    """Call ``make``; convert missing packages, files and downloads to MetricUnavailable."""
     try:
         return make()
     except MetricUnavailable as error:
@@ -152,7 +155,7 @@ def _with_one_line(what: str, help_: str | None, make: Callable[[], Metric]) -> 
         raise MetricUnavailable(f"{what}{helps} ({_first_line(error)})") from error
     except FileNotFoundError as error:
         raise MetricUnavailable(f"{what}: {_first_line(error)}") from error
-    except (OSError, http.client.HTTPException) as error:  # URLError is of the first kind
+    except (OSError, http.client.HTTPException) as error:  # URLError is an OSError
         folder = Path(torch.hub.get_dir()) / "checkpoints"
         raise MetricUnavailable(
             f"{what}: {_first_line(error)}. What helps: load it once online, which keeps the "
@@ -166,12 +169,12 @@ def _first_line(error: BaseException) -> str:
 
 
 def _imported(name: str) -> Metric:
-    """What the factory ``module:attribute`` returns."""
+    """Import ``module:attribute`` and call it."""
     module_name, _, attribute = name.partition(":")
     try:
         _make_current_directory_importable()
         module = importlib.import_module(module_name)
-    except Exception as error:  # whatever its code raises
+    except Exception as error:  # its code may raise anything
         raise ValueError(
             f"metric: {name!r}: cannot import {module_name!r}: "
             f"{type(error).__name__}: {_first_line(error)}"
@@ -190,7 +193,7 @@ def _imported(name: str) -> Metric:
 
 
 def _make_current_directory_importable() -> None:
-    """Put it last on the path, and leave it there: factories and metrics import late, too."""
+    """Append it to the path permanently, because factories and metrics may import later."""
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.append(here)
@@ -202,7 +205,7 @@ def _unavailable(reason: str, seed: int, device: torch.device) -> Metric:
 
 
 def _plain(metric: Metric, package: str | None, seed: int, device: torch.device) -> Metric:
-    """``metric`` itself, once the package that it imports when called is known to be there."""
+    """Return ``metric`` after checking that the package it imports when called is installed."""
     if package is not None:
         importlib.import_module(package)
     return metric
@@ -241,7 +244,7 @@ _RELEASED = {
     "squeezenet1_1": ("LPIPS (SqueezeNet)", _LPIPS),
 }
 
-# Those that what goes beyond their papers is built on.
+# Released metrics that the extensions beyond the papers are applied to.
 _BEYOND = ("alexnet-shift-tolerant", "vgg16-shift-tolerant", "alexnet-vanilla", "vgg16-vanilla")
 
 
@@ -259,12 +262,12 @@ def _entries() -> dict[str, Entry]:
 
 
 def _beyond(name: str, title: str, source: str) -> Iterator[Entry]:
-    """What is built on the released metric of that name beyond its paper."""
+    """Extensions of the released metric of that name beyond its paper."""
     for suffix, what, make in (
         ("registered", "registered", partial(_alone, partial(networks.registered, name, None))),
         (
             "registered-human",
-            "registered, shifts charged",
+            "registered, shifts penalized",
             partial(_alone, partial(networks.registered, name, "human")),
         ),
         ("tolerant", "best matches", partial(_alone, partial(networks.tolerant, name))),

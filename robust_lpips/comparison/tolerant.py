@@ -1,4 +1,4 @@
-"""Tolerance in feature space: each feature is compared with the best match in a small window."""
+"""Tolerance in feature space: comparison with the best match in a small window."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from robust_lpips.metric import RobustLPIPS, weigh
 
 
 class TolerantLPIPS(nn.Module):
-    """LPIPS that forgives small local displacements of features.
+    """LPIPS that tolerates small local displacements of features.
 
-    The rival of :class:`~robust_lpips.Registered`: nothing is estimated or moved. At each tap a
-    feature of the first image costs its weighed squared difference to the most similar feature of
-    the second within a window, and the same the other way round; the mean of both is taken. The
-    window covers ``radius`` pixels of the image: ceil(radius / stride) features to each side, by
-    the stride of the tap. So every position finds its own displacement, and what is rearranged
-    within the window costs nothing.
+    An alternative to :class:`~robust_lpips.Registered` that neither estimates a shift nor moves an
+    image. At each tap, the cost of a feature is its weighted squared difference to the most
+    similar feature of the other image within a window; the distance is the mean over both
+    directions. The window covers ``radius`` pixels of the image: ceil(radius / stride) features to
+    each side, with the stride of the tap. Each position finds its own displacement, so
+    rearrangements within the window cost nothing.
 
     Args:
-        metric: whose features and weights these are.
+        metric: provides features and weights.
         radius: in pixels of the image, from 1.
 
     Raises:
-        ValueError: a radius below 1.
+        ValueError: ``radius`` is not an integer from 1.
     """
 
     def __init__(self, metric: RobustLPIPS, radius: int = 3) -> None:
@@ -44,7 +44,7 @@ class TolerantLPIPS(nn.Module):
         return self.distance(*(self.features(image, normalize=normalize) for image in images))
 
     def features(self, images: Tensor, *, normalize: bool = False) -> tuple[Tensor, ...]:
-        """Unit-normalised features of each tap, as those of the metric."""
+        """Unit-normalised features of each tap, which are the metric's."""
         return self.metric.features(images, normalize=normalize)
 
     def distance(self, features0: Sequence[Tensor], features1: Sequence[Tensor]) -> Tensor:
@@ -56,11 +56,11 @@ class TolerantLPIPS(nn.Module):
             return torch.stack([_forgiving(*tap) for tap in taps]).sum(dim=0)
 
     def _strides(self, features: Sequence[Tensor]) -> Iterator[int]:
-        """Pixels of the image between neighbours of each tap."""
+        """Stride of each tap, in pixels of the image."""
         stride, sides = self.metric.config.first_stride, [tap.shape[-2] for tap in features]
         yield stride
         for side, next_side in itertools.pairwise(sides):
-            # Networks halve; that maps lose rows at their borders blurs the ratio of the sides.
+            # Strides are powers of 2; borders make the ratio of the sides inexact.
             stride *= 2 ** round(math.log2(side / next_side))
             yield stride
 
@@ -72,7 +72,7 @@ class TolerantLPIPS(nn.Module):
 
 
 def _forgiving(f0: Tensor, f1: Tensor, weight: Tensor | None, window: int) -> Tensor:
-    """The mean over positions and both directions of the least weighed squared difference: (N,)."""
+    """Smallest weighted squared difference, mean over positions and both directions: (N,)."""
     height, width = f0.shape[-2:]
     side = range(2 * window + 1)
     ways = []

@@ -48,10 +48,10 @@ class Pair(NamedTuple):
 
 
 class Samples(Sequence):
-    """The files of a dataset's samples, in order: a named tuple each, made when it is asked for.
+    """File names of a data set's samples, in order; each named tuple is made on access.
 
-    Only file names are held, in one array: a tenth of what the tuples take, and nothing that
-    processes forked to load images would come to copy. A slice gives another of its kind.
+    Only file names are kept, in one array: that takes a tenth of the memory of the tuples, and
+    forked loader processes do not copy it. A slice gives :class:`Samples`.
     """
 
     def __init__(
@@ -70,19 +70,19 @@ class Samples(Sequence):
     def listed(
         cls, record: type[Triplet | Pair], listings: Iterable[tuple[_Folder, np.ndarray]]
     ) -> Samples:
-        """Those of several folders, one after the other, each with its file names, (n, parts)."""
+        """Join several folders in order, each given with its file names, (n, parts)."""
         folders, names = zip(*listings, strict=True)
         owners = np.repeat(np.arange(len(folders), dtype=np.int32), [len(part) for part in names])
         return cls(record, folders, owners, np.concatenate(names))
 
     def take(self, indices: Sequence[int]) -> Samples:
-        """Those at ``indices``, in that order."""
+        """Select the samples at ``indices``, in that order."""
         chosen = np.asarray(indices, dtype=np.intp)
         return Samples(self._record, self._folders, self._owners[chosen], self._names[chosen])
 
     @property
     def subsets(self) -> tuple[str, ...]:
-        """Names of the subsets that they are of, in BAPPS's order."""
+        """Names of the samples' subsets, in BAPPS's order."""
         found = {self._folders[owner].subset for owner in np.unique(self._owners)}
         return tuple(sorted(found, key=subset_rank))
 
@@ -108,7 +108,7 @@ class Samples(Sequence):
 
 
 class _Folder(NamedTuple):
-    """Where the samples of one subset of one root are: a folder for each part."""
+    """Location of the samples of one subset under one root: one folder per part."""
 
     root: Path
     subset: str
@@ -116,17 +116,20 @@ class _Folder(NamedTuple):
 
 
 def subset_rank(name: str) -> tuple[int, str]:
-    """Sorting key: BAPPS's own subsets in the order of its paper, then any others by name."""
+    """Sort key: BAPPS's subsets in the order of its paper, then all others by name."""
     known = name in SUBSET_ORDER
     return (SUBSET_ORDER.index(name) if known else len(SUBSET_ORDER), name)
 
 
 def read_image(path: PathLike, size: int | None = None) -> torch.Tensor:
-    """The image at ``path`` as uint8 (3, H, W); with ``size``, resized to (3, size, size).
+    """Read the image at ``path`` as uint8 (3, H, W); with ``size``, resized to (3, size, size).
 
-    Grey, palette and alpha images become RGB. Resizing is Pillow's bicubic one, which filters
-    before it shrinks and rounds to uint8; an image that has the size already is left as it is.
-    Raises ValueError where the file is no image that can be decoded.
+    Grey, palette and alpha images become RGB. Images are resized by Pillow's bicubic filter, which
+    low-passes before it shrinks and rounds to uint8; an image of that size is not resampled.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file cannot be decoded as an image.
     """
     try:
         with Image.open(path) as image:
@@ -141,9 +144,11 @@ def read_image(path: PathLike, size: int | None = None) -> torch.Tensor:
 
 
 def read_label(path: PathLike) -> float:
-    """The one number in [0, 1] that the .npy file at ``path`` holds, whatever its shape.
+    """Read the single number in [0, 1] from the .npy file at ``path``; any shape is accepted.
 
-    Raises ValueError where the file holds anything else.
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is damaged, or holds several numbers or one out of range.
     """
     expected = f"{path}: expected a .npy file of one number in [0, 1]"
     try:
@@ -161,7 +166,7 @@ def read_label(path: PathLike) -> float:
 
 
 def _names(folder: Path) -> list[str]:
-    """The visible subfolders of ``folder``, sorted; none where there is no such folder."""
+    """Visible subfolders of ``folder``, sorted; empty if there is no such folder."""
     if not folder.is_dir():
         return []
     with os.scandir(folder) as entries:
@@ -169,7 +174,7 @@ def _names(folder: Path) -> list[str]:
 
 
 def _files(folder: Path, suffixes: frozenset[str]) -> dict[str, str]:
-    """Stem -> name of the visible files in ``folder`` with one of ``suffixes``."""
+    """Names by stem of the visible files in ``folder`` with one of ``suffixes``."""
     found: dict[str, str] = {}
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -178,7 +183,7 @@ def _files(folder: Path, suffixes: frozenset[str]) -> dict[str, str]:
                 continue
             if stem in found:
                 raise ValueError(
-                    f"{entry.path}: a second file of that stem beside {folder / found[stem]}"
+                    f"{entry.path}: a second file with the stem of {folder / found[stem]}"
                 )
             found[stem] = entry.name
     return found
@@ -189,7 +194,7 @@ def _listing(names: Sequence[str]) -> str:
 
 
 def _split_folder(root: Path, task: str, split: str) -> Path:
-    """``<root>/<task>/<split>``, or a FileNotFoundError that says what is there instead."""
+    """``<root>/<task>/<split>``, or FileNotFoundError that lists the folders found instead."""
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder; expected one that holds {task}/{split}")
     folder = root / task / split
@@ -208,7 +213,7 @@ def _split_folder(root: Path, task: str, split: str) -> Path:
 
 
 def _matched_files(folder: Path, images: Sequence[str], label: str) -> dict[str, dict[str, str]]:
-    """Part -> stem -> file name of one subset, the stems being the same in every part."""
+    """File names of one subset by part and stem; every part must have the same stems."""
     parts = {}
     for part in (*images, label):
         if not (folder / part).is_dir():
@@ -248,9 +253,9 @@ def _as_roots(root: PathLike | Sequence[PathLike]) -> tuple[Path, ...]:
 
 
 class _LabelledPatches(Dataset):
-    """Images and one label a sample, under ``<root>/<task>/<split>/<subset>/<part>/``.
+    """Images and one label per sample, under ``<root>/<task>/<split>/<subset>/<part>/``.
 
-    A subclass only declares what the parts are.
+    A subclass declares the names of the parts.
     """
 
     task: ClassVar[str]
@@ -289,7 +294,7 @@ class _LabelledPatches(Dataset):
         folders: Mapping[Path, Path],
         present: Mapping[Path, Sequence[str]],
     ) -> tuple[str, ...]:
-        """The subsets to read, in order; a subset counts as present where one root has it."""
+        """Subsets to read, in order; a subset is available if at least one root has it."""
         available = sorted({name for names in present.values() for name in names}, key=subset_rank)
         where = _listing([str(folder) for folder in folders.values()])
         if not available:
@@ -306,7 +311,7 @@ class _LabelledPatches(Dataset):
         return tuple(sorted(set(wanted), key=subset_rank))
 
     def _listed(self, root: Path, subset: str, folder: Path) -> tuple[_Folder, np.ndarray]:
-        """Where the samples of one subset are, and their encoded file names, (n, parts)."""
+        """Folder of one subset and the encoded file names of its samples, (n, parts)."""
         parts = _matched_files(folder, self.images, self.label)
         stems = sorted(parts[self.images[0]])
         names = [[os.fsencode(files[stem]) for files in parts.values()] for stem in stems]
@@ -344,14 +349,14 @@ class TwoAFCDataset(_LabelledPatches):
     Args:
         root: the folder that holds ``2afc``, or several, which are read one after the other.
         split: ``"val"``, ``"train"``, or another folder of ``2afc``.
-        subsets: names of those to read. Default: every one present, in BAPPS's order.
-        image_size: side that patches are resized to, by Pillow's bicubic filter (squares stay
-            squares, others are squeezed). None: as on disk.
+        subsets: names of the subsets to read. Default: all that are present, in BAPPS's order.
+        image_size: side of the square that patches are resized to, by Pillow's bicubic filter.
+            None: as on disk.
 
     Attributes:
-        samples: a :class:`Triplet` of file paths each, in the order of the items, as
+        samples: one :class:`Triplet` of file paths per item, in the same order, as
             :class:`Samples`.
-        roots, split, subsets, image_size: what is read.
+        roots, split, subsets, image_size: the arguments.
 
     Raises:
         FileNotFoundError: a folder of the layout is missing.
@@ -366,7 +371,7 @@ class TwoAFCDataset(_LabelledPatches):
 
 
 class JNDDataset(_LabelledPatches):
-    """Pairs of patches, and the share of people who took them for the same.
+    """Pairs of patches, and the share of people who judged them to be the same.
 
     Reads BAPPS's layout (Zhang et al., CVPR 2018): ``<root>/jnd/<split>/<subset>/{p0,p1}/*.png``
     and ``same/*.npy``. An item is a dict of ``p0`` and ``p1``, uint8 tensors

@@ -15,14 +15,14 @@ from robust_lpips.data.bapps import PathLike, _check_image_size, _listing, read_
 SUBSET = "clic"
 COLUMNS = ("O", "A", "B", "T")
 DEFAULT_CSV = "oracle.csv"
-# What the files with the human choices are called: oracle.csv, and *_answers.csv in the archive.
+# Words in the names of the files with the choices: oracle.csv, and *_answers.csv in the archive.
 CSV_WORDS = ("oracle", "answers")
 
 VERDICTS = {"0": 0.0, "1": 1.0}
 
 
 class Choice(NamedTuple):
-    """The files of one choice, and which of the two reconstructions was taken."""
+    """Files of one choice, and the reconstruction that was chosen."""
 
     root: Path
     subset: str
@@ -34,40 +34,39 @@ class Choice(NamedTuple):
 
 
 class CLICDataset(Dataset):
-    """Crops of photographs, two reconstructions of each, and which one a person preferred.
+    """Crops of photographs, two reconstructions of each, and the one that a person preferred.
 
     Reads the validation and test sets of the perceptual track of CLIC 2021 (Challenge on Learned
     Image Compression). The development kit of the challenge gives its files: a CSV without a header
-    whose columns are ``O,A,B,T``, names of the original and of two reconstructions (PNG files of
-    768x768, beside the CSV), and the choice ``T``: 0 where people took A for nearer to the original
-    and 1 where they took B. That is what ``judge`` is, so A is p0 and B is p1.
+    with the columns ``O,A,B,T``: names of the original and of two reconstructions (PNG files of
+    768x768 next to the CSV), and the choice ``T``, which is 0 if A was chosen as closer to the
+    original and 1 if B was. ``judge`` is ``T``, with A as p0 and B as p1.
 
-    That kit has stored ``oracle.csv`` twice, with ``T`` inverted in the older copy, in its folder
-    ``data``. A set in which metrics agree with people in fewer than half of the choices holds that
-    one.
+    The kit holds ``oracle.csv`` twice, and in the older copy, in its folder ``data``, ``T`` is
+    inverted. If metrics agree with people in fewer than half of the choices, that copy was read.
 
     An item is a dict of ``ref``, ``p0`` and ``p1``, uint8 tensors (3, H, W); ``judge``, 0.0 or 1.0;
     ``subset``, always ``"clic"``; and ``sample``, ``<stem of the original>-<number of the row>``,
-    so that choices on one original are resampled together. Rows that ask about the original itself
-    are kept, as are choices that were asked more than once.
+    so that choices on one original are resampled together. Rows in which a reconstruction is the
+    original itself are kept, and so are repeated choices.
 
     Args:
-        root: the folder that the paths of the CSV start from.
-        csv: the CSV, from ``root`` on. Its first row may be a header, which then gives the order
-            of the columns; others are left out, as are blank lines. Backslashes in paths are read
-            as slashes. Default: ``oracle.csv``, or else the one CSV in ``root`` with "oracle" or
-            "answers" in its name.
+        root: the folder that the paths in the CSV are relative to.
+        csv: the CSV, relative to ``root``. Its first row may be a header, which then gives the
+            order of the columns; other columns and blank lines are ignored. Backslashes in paths
+            are read as slashes. Default: ``oracle.csv``, or else the only CSV in ``root`` with
+            "oracle" or "answers" in its name.
         image_size: side that images are resized to, by Pillow's bicubic filter. None: as on disk.
 
     Attributes:
-        samples: a :class:`Choice` each, in the order of the items.
-        root, csv, image_size: what is read.
+        samples: one :class:`Choice` per item, in the same order.
+        root, csv, image_size: the arguments.
 
     Raises:
-        FileNotFoundError: no such folder or CSV, or an image that a row names.
-        ValueError: several CSV files to choose from, columns that are missing, a row of another
-            length, a T that is neither 0 nor 1, or no rows; when an item is read, an image that
-            cannot be decoded.
+        FileNotFoundError: the folder, the CSV, or an image that a row names is missing.
+        ValueError: several CSV files match, a column is missing, a row has another length, a T is
+            neither 0 nor 1, or there are no rows; when an item is read, an image that cannot be
+            decoded.
     """
 
     def __init__(
@@ -102,7 +101,7 @@ class CLICDataset(Dataset):
 
 
 def _csv_path(root: Path, csv: PathLike | None) -> Path:
-    """The file with the choices."""
+    """Path of the file with the choices."""
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder; expected one with the images of CLIC")
     if csv is not None or (root / DEFAULT_CSV).is_file():
@@ -126,7 +125,7 @@ def _csv_path(root: Path, csv: PathLike | None) -> Path:
 
 
 def _choices(root: Path, table: Path) -> list[Choice]:
-    """The rows of ``table``, whose images are all there."""
+    """Read the rows of ``table`` and check that their images exist."""
     choices: list[Choice] = []
     present: dict[str, bool] = {}
     for line, (*names, verdict) in _rows(table):
@@ -148,7 +147,7 @@ def _choices(root: Path, table: Path) -> list[Choice]:
 
 
 def _rows(table: Path) -> Iterator[tuple[int, list[str]]]:
-    """Number of the line, and the cells O, A, B, T of each row that is not blank."""
+    """Line number and the cells O, A, B, T of each row that is not blank."""
     order, width = range(len(COLUMNS)), len(COLUMNS)
     first = True
     with table.open(encoding="utf-8-sig", newline="") as file:

@@ -1,9 +1,9 @@
-"""Loaders for image quality data sets: a reference, a distorted image, and what people said of it.
+"""Loaders for image quality data sets: a reference, a distorted image, and people's score.
 
 CSIQ (Larson and Chandler, J. Electronic Imaging 2010), TID2013 (Ponomarenko et al., Signal
 Processing: Image Communication 2015), LIVE release 2 (Sheikh et al., IEEE Trans. Image Processing
-2006) and KADID-10k (Lin et al., QoMEX 2019) in the layouts in which they are published, any other
-set from a CSV; and graded severities, for which no one was asked and nothing is downloaded.
+2006) and KADID-10k (Lin et al., QoMEX 2019) in their published layouts, any other set from a CSV,
+and graded severities, which need neither people's scores nor a download.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch.utils.data import Dataset
 from robust_lpips.data.bapps import PathLike, read_image
 from robust_lpips.data.photographs import load_photographs
 
-# By the number in the middle of a file's name.
+# Types by the number in the middle of a file's name.
 TID2013_TYPES = (
     "additive-gaussian-noise",
     "color-component-noise",
@@ -75,15 +75,15 @@ KADID10K_TYPES = (
     "high-sharpen",
     "contrast-change",
 )
-# In the order of dmos.mat, each with the number of its images, originals included.
+# Number of images by type, originals included, in the order of dmos.mat.
 LIVE_TYPES = {"jp2k": 227, "jpeg": 233, "wn": 174, "gblur": 174, "fastfading": 174}
 
-# How the sheet of CSIQ calls what the folders of images call otherwise.
+# Folders of images by the type's name in the workbook of CSIQ, where the two differ.
 _CSIQ_FOLDERS = {"noise": "awgn", "jpeg 2000": "jpeg2000"}
 _CSIQ_LABELS = ("csiq_label.txt", "csiq.DMOS.xlsx")
 _LIVE_SCORES = ("dmos_realigned.mat", "dmos.mat")
 
-# Distortions of :mod:`robust_lpips.distortions.traditional` that show on grey photographs too.
+# Distortions of :mod:`robust_lpips.distortions.traditional` that change grey photographs as well.
 GRADED_TYPES = (
     "gaussian_blur",
     "gaussian_white_noise",
@@ -102,7 +102,7 @@ SEVERITIES = (0.2, 0.4, 0.6, 0.8, 1.0)
 
 
 class ScoredPair(NamedTuple):
-    """The files of one pair, and its score as published."""
+    """Files of one pair, and its published score."""
 
     reference: Path
     distorted: Path
@@ -115,21 +115,20 @@ class IQADataset(Dataset):
     """Pairs of a reference and a distorted image, and people's score of the latter.
 
     An item is a dict of ``p0``, the reference, and ``p1``, the distorted image, uint8 tensors
-    (3, H, W) whose size may differ between pairs; ``score``, a float as published; ``subset``, the
-    type of distortion where it is known, else the set's name; and ``sample``, which names the pair.
+    (3, H, W) whose size may differ between pairs; ``score``, the published float; ``subset``, the
+    type of distortion if it is known, else the set's name; and ``sample``, the name of the pair.
 
-    Made by :meth:`csiq`, :meth:`tid2013`, :meth:`live`, :meth:`kadid10k` and :meth:`from_csv`,
-    which all look files up without regard to case, leave files that no score names alone, and
-    raise
+    The constructors :meth:`csiq`, :meth:`tid2013`, :meth:`live`, :meth:`kadid10k` and
+    :meth:`from_csv` find files regardless of case, ignore files without a score, and raise
 
-    - FileNotFoundError where the folder, its scores or images are missing; of images it names the
-      first and says how many are,
-    - ValueError where scores cannot be read, are not numbers, or name a pair twice.
+    - FileNotFoundError if the folder, its scores or images are missing; the message names the
+      first missing image and their number,
+    - ValueError if scores cannot be read, are not numbers, or a pair has two scores.
 
     Args:
-        name: of the set.
-        samples: a :class:`ScoredPair` each, in the order of the items.
-        higher_is_better: whether a higher score is a better image, as of MOS; not of most DMOS.
+        name: name of the set.
+        samples: one :class:`ScoredPair` per item, in the same order.
+        higher_is_better: True if a higher score is a better image (MOS), False for most DMOS.
     """
 
     def __init__(self, name: str, samples: Sequence[ScoredPair], higher_is_better: bool) -> None:
@@ -195,7 +194,7 @@ class IQADataset(Dataset):
 
         ``refimgs/``, ``jp2k/``, ``jpeg/``, ``wn/``, ``gblur/`` and ``fastfading/``, each with
         ``img<k>.bmp``; ``refnames_all.mat``; and ``dmos_realigned.mat``, the scores that Sheikh et
-        al. (2006) evaluate on, or where it is not there ``dmos.mat``.
+        al. (2006) evaluate on, or ``dmos.mat`` if that is missing.
         """
         root = _folder(root)
         scores, originals, references = _live_scores(root)
@@ -219,7 +218,7 @@ class IQADataset(Dataset):
 
     @classmethod
     def kadid10k(cls, root: PathLike) -> IQADataset:
-        """KADID-10k: the column that is called ``dmos`` lies in [1, 5], and higher is better.
+        """KADID-10k: scores in [1, 5], in a column named ``dmos``; higher is better.
 
         ``images/I01.png``, ``images/I01_01_01.png`` (reference, type, level) and ``dmos.csv`` with
         the columns ``dist_img``, ``ref_img`` and ``dmos``.
@@ -243,9 +242,9 @@ class IQADataset(Dataset):
 
     @classmethod
     def from_csv(cls, path: PathLike, higher_is_better: bool) -> IQADataset:
-        """Any set: a CSV of the columns ``reference, distorted, score``, and optionally ``subset``.
+        """Any other set: a CSV with the columns ``reference, distorted, score`` (and ``subset``).
 
-        Paths are relative to the CSV's folder; the file's stem names the set.
+        Paths are relative to the CSV's folder. The name of the set is the file's stem.
         """
         path = Path(path).expanduser()
         files = _Files(path.parent)
@@ -265,7 +264,7 @@ class IQADataset(Dataset):
         return cls(path.stem, pairs, higher_is_better)
 
     def reference_of(self, sample: str) -> str:
-        """The reference of a sample: pairs of one reference are not independent."""
+        """Stem of a sample's reference; pairs that share one are not independent."""
         return self._references[sample]
 
     def __len__(self) -> int:
@@ -288,23 +287,23 @@ class IQADataset(Dataset):
 
 
 class GradedSeverities(Dataset):
-    """Crops of photographs, each distorted in known ways at growing severities. No people.
+    """Crops of photographs, distorted in known ways at increasing severities; nobody scored them.
 
-    Items are those of :class:`IQADataset` with minus the severity as ``score``, so that higher is
-    better. Every crop and type is one distortion growing: direction, sign and pattern stay. The
-    severities of different types are not comparable. The photographs are those that ship inside
-    scikit-image, of the split for validation.
+    Items are those of :class:`IQADataset` with the negative severity as ``score``, so that higher
+    is better. For one crop and type only the strength changes with the severity: direction, sign
+    and pattern stay. The severities of different types are not comparable. The photographs are
+    scikit-image's, of the validation split.
 
     Args:
         image_size: side of the crops in pixels.
-        crops: how many of each photograph.
-        seed: of where crops lie, and of the distortions.
+        crops: number of crops per photograph.
+        seed: of the positions of the crops and of the distortions.
         types: keys of :data:`robust_lpips.distortions.traditional.TRADITIONAL`.
         severities: in (0, 1], ascending.
 
     Raises:
-        ValueError: a number of crops below 1, no or unknown types, severities other than above, or
-            photographs that are smaller than the crops.
+        ValueError: ``crops`` is below 1, types are unknown or missing, severities are out of range
+            or not ascending, or all photographs are smaller than the crops.
     """
 
     name = "graded severities"
@@ -345,7 +344,7 @@ class GradedSeverities(Dataset):
         ]
 
     def reference_of(self, sample: str) -> str:
-        """The photograph of a sample."""
+        """Name of a sample's photograph."""
         return sample.partition("-")[0]
 
     def __len__(self) -> int:
@@ -356,7 +355,7 @@ class GradedSeverities(Dataset):
 
         name, crop, kind, severity = self._cells[index]
         reference = self._crops[name, crop]
-        # Not of the severity: one distortion grows.
+        # Independent of the severity, which changes the strength alone.
         rng = np.random.default_rng([self.seed, crop, *kind.encode(), 0, *name.encode()])
         distorted = traditional.apply(kind, reference, severity, rng)
         images = {
@@ -372,14 +371,14 @@ class GradedSeverities(Dataset):
 
 @dataclass
 class _Files:
-    """Finds files below a root whatever their case, and remembers those that are not there."""
+    """Look-up of files below a root, regardless of case, that records missing files."""
 
     root: Path
     _names: dict[str, dict[str, str]] = field(default_factory=dict)
     _missing: list[Path] = field(default_factory=list)
 
     def path(self, folder: str, name: str) -> Path:
-        """Path of a file; :meth:`check` raises afterwards where there is none."""
+        """Path of a file; if it is missing, :meth:`check` raises later."""
         where = self.root / folder
         if folder not in self._names:
             listed = os.listdir(where) if where.is_dir() else []
@@ -387,11 +386,12 @@ class _Files:
         found = self._names[folder].get(name.lower())
         if found is None:
             self._missing.append(where / name)
-        # Where two files differ in case alone, the one that is meant is there as it is written.
+        # If two files differ in case only, the exact name decides.
         exact = where / name
         return exact if found is None or exact.is_file() else where / found
 
     def check(self) -> None:
+        """Raise FileNotFoundError if any file was missing."""
         missing = list(dict.fromkeys(self._missing))
         if missing:
             raise FileNotFoundError(
@@ -413,7 +413,7 @@ def _text(path: Path) -> str:
 
 
 def _lines(path: Path) -> list[tuple[str, str]]:
-    """The two words of each line that is not empty."""
+    """Pairs of words, one per line that is not empty."""
     lines = [line.split() for line in _text(path).splitlines() if line.strip()]
     for line in lines:
         if len(line) != 2:
@@ -422,7 +422,7 @@ def _lines(path: Path) -> list[tuple[str, str]]:
 
 
 def _csv(path: Path, columns: tuple[str, ...], optional: str | None = None) -> Iterable[list[str]]:
-    """The columns of each row, as text, and last the optional one, empty where it is not there."""
+    """Values of each row as text; last the optional column, empty if it is missing."""
     import csv
 
     reader = csv.DictReader(_text(path).splitlines(), skipinitialspace=True)
@@ -453,7 +453,7 @@ def _number(text: object, name: str) -> float:
 
 
 def _numbered(distorted: str, types: Sequence[str]) -> tuple[str, str]:
-    """Reference and type of a file that is called ``<reference>_<type>_<level>.<suffix>``."""
+    """Reference and type of a file named ``<reference>_<type>_<level>.<suffix>``."""
     reference, *numbers = distorted.rpartition(".")[0].split("_")
     if len(numbers) != 2 or not numbers[0].isdigit() or not 1 <= int(numbers[0]) <= len(types):
         raise ValueError(
@@ -492,7 +492,7 @@ def _csiq_text(path: Path) -> list[tuple[str, float]]:
 
 
 def _csiq_sheet(path: Path) -> list[tuple[str, float]]:
-    """Names of files and scores from the published workbook, in the sheet ``all_by_image``."""
+    """File names and scores from the sheet ``all_by_image`` of the published workbook."""
     import pandas as pd
 
     try:
@@ -503,7 +503,7 @@ def _csiq_sheet(path: Path) -> list[tuple[str, float]]:
             f"{_CSIQ_LABELS[0]} is read without"
         ) from error
     columns = ("image", "dst_type", "dst_lev", "dmos")
-    # A few lines of text stand above the table, beside which the workbook has others.
+    # The table starts below a few lines of text, and the workbook has other tables.
     for cells in sheets.values():
         for top in range(min(len(cells), 20)):
             head = [str(cell).strip().lower() for cell in cells.iloc[top]]
@@ -514,7 +514,7 @@ def _csiq_sheet(path: Path) -> list[tuple[str, float]]:
 
 
 def _csiq_row(image: object, kind: object, level: object, dmos: object) -> tuple[str, float]:
-    # Images that are called as numbers, 1600, may come as 1600.0.
+    # A name that is a number, such as 1600, may be read as 1600.0.
     image = int(image) if isinstance(image, float) and image.is_integer() else image
     folder = str(kind).strip().lower()
     folder = _CSIQ_FOLDERS.get(folder, folder)
@@ -526,7 +526,7 @@ def _csiq_row(image: object, kind: object, level: object, dmos: object) -> tuple
 
 
 def _live_scores(root: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Scores, which images are originals, and names of the references, in the order of images."""
+    """Scores, flags of the originals, and names of the references, in the order of images."""
     path = next((root / name for name in _LIVE_SCORES if (root / name).is_file()), None)
     if path is None:
         raise FileNotFoundError(f"{root}: expected {' or '.join(_LIVE_SCORES)} in it")
@@ -567,7 +567,7 @@ def _crop(image: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
     return image[top : top + size, left : left + size].copy()
 
 
-# By the name that the command line takes; each from the folder of the set.
+# Constructors by name on the command line; each takes the folder of the set.
 IQA_DATASETS: dict[str, Callable[[PathLike], IQADataset]] = {
     "csiq": IQADataset.csiq,
     "tid2013": IQADataset.tid2013,

@@ -1,4 +1,4 @@
-"""The photographs that ship inside scikit-image, and which split each belongs to.
+"""Photographs that ship inside scikit-image, by split.
 
 Only files of the installed package are read, never through ``skimage.data``, whose functions may
 download. Left out: drawings, charts, logos, pages of text; the right view of the motorcycle, which
@@ -39,7 +39,7 @@ PHOTOGRAPHS = {
 
 
 def photograph_path(file: str) -> Path:
-    """Where the installed scikit-image keeps ``file``; FileNotFoundError where it does not."""
+    """Path of ``file`` in the installed scikit-image; FileNotFoundError if it is not there."""
     spec = find_spec("skimage")
     if spec is None or not spec.submodule_search_locations:
         raise FileNotFoundError(f"{file}: expected it inside scikit-image, which is not installed")
@@ -50,9 +50,13 @@ def photograph_path(file: str) -> Path:
 
 
 def load_photographs(split: str, smallest_side: int = 1) -> dict[str, np.ndarray]:
-    """Name -> uint8 (H, W, 3) of the split's photographs that are no smaller than that.
+    """Photographs of a split by name, uint8 (H, W, 3), with sides of ``smallest_side`` or more.
 
-    Grey photographs get three equal channels. Raises ValueError where every one is smaller.
+    Grey photographs get three equal channels.
+
+    Raises:
+        FileNotFoundError: a photograph is not where scikit-image keeps it.
+        ValueError: all photographs are smaller.
     """
     loaded = {}
     for name, file in PHOTOGRAPHS[split].items():

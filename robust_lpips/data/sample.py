@@ -1,15 +1,18 @@
-"""The sample set: triplets that can be built anywhere, laid out as BAPPS is, judged by a metric.
+"""The sample set: triplets of bundled photographs in BAPPS's layout, judged by a metric.
 
-No people judged these patches. It serves to train small and to see that nothing broke.
+No people judged these patches. The set serves for small trainings and for regression checks. The
+metric that judges is an argument: nothing here imports one.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from operator import index as as_integer
@@ -20,6 +23,7 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
+from torch import Tensor
 from tqdm import tqdm
 
 from robust_lpips import distortions
@@ -28,10 +32,11 @@ from robust_lpips.data.bapps import PathLike, TwoAFCDataset
 from robust_lpips.data.packed import PackedDataset
 from robust_lpips.data.photographs import PHOTOGRAPHS, load_photographs
 
-# Raise it whenever the same arguments would give other files: cached sets are then rebuilt.
+# Raise this number whenever the same arguments give other files: cached sets are then rebuilt.
 RECIPE = 1
 
 SUBSET = "traditional"
+# Name of the judge that every sample set has unless another one is given.
 JUDGE = "vgg16-shift-tolerant"
 DISTANCES_FILE = "judge_distances.csv"
 MANIFEST_FILE = "sample.json"
@@ -40,14 +45,14 @@ MIN_IMAGE_SIZE = 32
 MAX_CROP_ENLARGEMENT = 3
 # Standard deviation, in grey levels, below which a crop counts as blank.
 BLANK_CROP_STD = 6.0
-# How often to draw until a crop is not blank, or a distortion changes something.
+# Largest number of draws for a crop that is not blank, or a distortion that changes the patch.
 REDRAWS = 20
-# Patches of 64x64 the judge sees at once; of larger ones fewer, so that memory stays the same.
+# Patches of 64x64 per batch of the judge; fewer if they are larger, for equal memory.
 JUDGE_BATCH = 50
 
 
 class Crop(NamedTuple):
-    """A square of a photograph, in its pixels."""
+    """Square of a photograph, in the photograph's pixels."""
 
     left: int
     top: int
@@ -60,7 +65,7 @@ class Crop(NamedTuple):
 
 
 class SampleTriplet(NamedTuple):
-    """One triplet of uint8 (S, S, 3) patches, and how it came about."""
+    """One triplet of uint8 (S, S, 3) patches, with the crop and the distortions that made it."""
 
     sample: str
     photograph: str
@@ -72,59 +77,74 @@ class SampleTriplet(NamedTuple):
     p1_distortion: str
 
 
-def sample_dataset(
-    root: PathLike | None = None,
-    split: str = "val",
-    n: int = 600,
-    image_size: int = 64,
-    seed: int = 0,
-) -> TwoAFCDataset:
-    """2AFC triplets of distorted photographs, built once and then read from disk.
+@dataclass(frozen=True)
+class Judge:
+    """A metric whose verdicts stand in for people's judgments.
 
-    The patches are crops of photographs that ship inside scikit-image (nothing is downloaded);
-    p0 and p1 are drawn independently, each one distortion or a composition of two. The files are
-    the same bytes for the same arguments and library versions, and a smaller ``n`` gives a part of
-    a larger one. No photograph is in both splits. Samples are named ``<photograph>-<number>``.
-
-    **No people judged them.** ``judge`` is the verdict of the released VGG-16 shift-tolerant
-    metric: 1.0 where it finds p1 closer to ref, else 0.0.
-
-    Args:
-        root: the folder to build in, under a name that states the arguments. Default: the user's
-            cache (:func:`robust_lpips._cache.cache_dir`).
-        split: ``"train"`` or ``"val"``.
-        n: number of triplets, from 1.
-        image_size: side of the patches in pixels, from 32 up to the largest photograph.
-        seed: from 0.
-
-    Returns:
-        The :class:`TwoAFCDataset` over it, of the one subset ``"traditional"``.
+    Attributes:
+        name: identifies the metric in the folder name and in the manifest of the sets that it
+            judges: letters, digits, ``.``, ``_`` and ``-``. Metrics that differ need names that
+            differ; a cached set is found by the name alone.
+        distances: callable of three uint8 (N, 3, S, S) batches ``ref``, ``p0`` and ``p1``, values
+            in 0..255, on the CPU. It returns d0, the distances of ``ref`` to ``p0``, and d1, those
+            of ``ref`` to ``p1``, (N,) each; smaller is more alike.
+        description: the metric in a few words, for the manifest. Default: its name.
 
     Raises:
-        ValueError: an argument outside of what is listed above.
-        FileNotFoundError: a photograph is not where scikit-image keeps it, or the judge's weights
-            cannot be found.
+        ValueError: ``name`` has other characters.
+        TypeError: ``distances`` is not callable.
     """
-    recipe = _recipe(split, n, image_size, seed)
+
+    name: str
+    distances: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+    description: str | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not re.fullmatch(r"\w[\w.-]*", self.name, re.ASCII):
+            raise ValueError(
+                "name of the judge must consist of letters, digits, '.', '_' and '-' and not begin "
+                f"with '.' or '-'; got {self.name!r}"
+            )
+        if not callable(self.distances):
+            raise TypeError(
+                f"distances of the judge must be callable; got {type(self.distances).__name__}"
+            )
+
+
+def judged_dataset(
+    root: PathLike | None, split: str, n: int, image_size: int, seed: int, judge: Judge
+) -> TwoAFCDataset:
+    """Read or build the sample set, see :func:`robust_lpips.data.sample_dataset`.
+
+    Sets of different judges are kept in different folders; the default judge's name is left out
+    of its folder's name.
+    """
+    recipe = _recipe(split, n, image_size, seed, judge)
     parent = cache_dir() if root is None else Path(root).expanduser()
     folder = parent / _folder_name(recipe)
     if not _is_complete(folder, recipe):
         parent.mkdir(parents=True, exist_ok=True)
-        # Built aside and renamed when done: what bears the final name is always whole.
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=parent) as aside:
-            built = Path(aside, "set")
-            _build(built, recipe)
+        # Built next to its place and renamed when complete: the final name is never a part.
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=parent) as temporary:
+            built = Path(temporary, "set")
+            _build(built, recipe, judge)
             _install(built, folder, recipe)
     return TwoAFCDataset(folder, split=split, image_size=recipe["image_size"])
 
 
-def judge_distances(dataset: TwoAFCDataset | PackedDataset) -> pd.DataFrame | None:
-    """The distances that the sample set's judge measured, a row for each sample of ``dataset``.
+def judge_distances(
+    dataset: TwoAFCDataset | PackedDataset, judge: str = JUDGE
+) -> pd.DataFrame | None:
+    """Read the distances that the judge of a sample set measured.
+
+    Args:
+        dataset: any data set.
+        judge: name of the judge whose distances are wanted.
 
     Returns:
-        Columns subset, sample, view (always ``"full"``), d0, d1, judge, in the order of
-        ``dataset.samples``. None where ``dataset`` is no sample set, or reads its patches at
-        another size than they were judged at.
+        One row per sample, in the order of ``dataset.samples``, with the columns subset, sample,
+        view (always ``"full"``), d0, d1, judge. None if ``dataset`` is not a sample set, has
+        another judge, or reads its patches at another size than they were judged at.
 
     Raises:
         ValueError: the table lacks a sample of ``dataset``.
@@ -137,7 +157,7 @@ def judge_distances(dataset: TwoAFCDataset | PackedDataset) -> pd.DataFrame | No
     for root in dataset.roots:
         manifest = _read_manifest(root)
         path = root / "2afc" / dataset.split / SUBSET / DISTANCES_FILE
-        if manifest is None or not path.is_file():
+        if manifest is None or manifest.get("judge") != judge or not path.is_file():
             return None
         if dataset.image_size not in (None, manifest.get("image_size")):
             return None
@@ -152,9 +172,9 @@ def judge_distances(dataset: TwoAFCDataset | PackedDataset) -> pd.DataFrame | No
 def draw_triplet(
     i: int, split: str, image_size: int, seed: int, photographs: Mapping[str, np.ndarray]
 ) -> SampleTriplet:
-    """Triplet number ``i`` of a sample set: a function of its arguments alone.
+    """Draw triplet number ``i`` of a sample set, which depends on the arguments alone.
 
-    ``photographs`` maps names to uint8 (H, W, 3) no smaller than ``image_size``.
+    ``photographs`` maps names to uint8 (H, W, 3) arrays with sides of ``image_size`` or more.
     """
     key = (sorted(PHOTOGRAPHS).index(split), image_size, i)
     # One stream each: how much randomness one draw consumes does not change the others.
@@ -169,7 +189,7 @@ def draw_triplet(
 
 
 def _distorted(rng: np.random.Generator, ref: np.ndarray) -> tuple[np.ndarray, str]:
-    """``ref`` under a random distortion that changes it, and what that was."""
+    """Apply a random distortion that changes ``ref``; return the patch and the description."""
     for _ in range(REDRAWS):
         distortion = distortions.random_distortion(rng)
         patch = distortion(ref)
@@ -181,11 +201,12 @@ def _distorted(rng: np.random.Generator, ref: np.ndarray) -> tuple[np.ndarray, s
 def random_crop(
     rng: np.random.Generator, photograph: np.ndarray, image_size: int
 ) -> tuple[np.ndarray, Crop]:
-    """A random square of ``photograph`` (H, W, 3), as uint8 (image_size, image_size, 3).
+    """Cut a random square of ``photograph`` (H, W, 3), as uint8 (image_size, image_size, 3).
 
-    Its side is from ``image_size`` to three times that, as far as the photograph goes; it is
-    resampled with Pillow's bicubic filter, which low-passes before it shrinks, and flipped half
-    of the time. Blank squares are drawn again; if all tries are blank, the least blank is kept.
+    The side is between ``image_size`` and three times that, or the photograph's shorter side if
+    that is less. The square is resampled with Pillow's bicubic filter, which low-passes before it
+    shrinks, and flipped with probability 1/2. Blank squares are drawn again; if all draws are
+    blank, the one of the largest contrast is kept.
     """
     height, width = photograph.shape[:2]
     largest = min(height, width, MAX_CROP_ENLARGEMENT * image_size)
@@ -206,7 +227,7 @@ def random_crop(
 
 
 def cut(photograph: np.ndarray, crop: Crop, image_size: int) -> np.ndarray:
-    """The square ``crop`` of ``photograph`` (H, W, 3) as uint8 (image_size, image_size, 3)."""
+    """Cut the square ``crop`` of ``photograph`` (H, W, 3) as uint8 (image_size, image_size, 3)."""
     rows = slice(crop.top, crop.top + crop.side)
     columns = slice(crop.left, crop.left + crop.side)
     square = Image.fromarray(np.ascontiguousarray(photograph[rows, columns]))
@@ -214,8 +235,8 @@ def cut(photograph: np.ndarray, crop: Crop, image_size: int) -> np.ndarray:
     return np.ascontiguousarray(patch[:, ::-1]) if crop.flipped else patch
 
 
-def _recipe(split: str, n: int, image_size: int, seed: int) -> dict:
-    """The checked arguments, as they are written into the manifest."""
+def _recipe(split: str, n: int, image_size: int, seed: int, judge: Judge) -> dict:
+    """Check the arguments and name everything that decides the files."""
     if split not in PHOTOGRAPHS:
         raise ValueError(f"split must be one of {', '.join(map(repr, PHOTOGRAPHS))}; got {split!r}")
     least = {"n": 1, "image_size": MIN_IMAGE_SIZE, "seed": 0}
@@ -227,15 +248,16 @@ def _recipe(split: str, n: int, image_size: int, seed: int) -> dict:
             raise ValueError(f"{name} must be an integer; got {value!r}") from None
         if numbers[name] < least[name]:
             raise ValueError(f"{name} must be at least {least[name]}; got {value!r}")
-    return {"recipe": RECIPE, "split": split, **numbers}
+    return {"recipe": RECIPE, "split": split, **numbers, "judge": judge.name}
 
 
 def _folder_name(recipe: Mapping) -> str:
-    return "sample-v{recipe}-{split}-n{n}-{image_size}px-seed{seed}".format_map(recipe)
+    name = "sample-v{recipe}-{split}-n{n}-{image_size}px-seed{seed}".format_map(recipe)
+    return name if recipe["judge"] == JUDGE else f"{name}-judge-{recipe['judge']}"
 
 
 def _read_manifest(folder: Path) -> dict | None:
-    """What ``sample.json`` in ``folder`` says; None where there is none that can be read."""
+    """Content of ``sample.json`` in ``folder``; None if it is missing or unreadable."""
     try:
         manifest = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -244,13 +266,13 @@ def _read_manifest(folder: Path) -> dict | None:
 
 
 def _is_complete(folder: Path, recipe: Mapping) -> bool:
-    """Whether ``folder`` is the sample set of that recipe."""
+    """True if ``folder`` is the sample set of that recipe."""
     manifest = _read_manifest(folder)
     return manifest is not None and recipe.items() <= manifest.items()
 
 
 def _install(built: Path, folder: Path, recipe: Mapping) -> None:
-    """Give ``built`` its final name, unless another process was faster."""
+    """Rename ``built`` to ``folder``, unless another process has built the same set there."""
     while True:
         try:
             built.rename(folder)
@@ -264,7 +286,7 @@ def _install(built: Path, folder: Path, recipe: Mapping) -> None:
 
 
 def _make_way(folder: Path, rubbish: Path) -> None:
-    """Move ``folder`` away: into ``rubbish`` where an older recipe of ours made it, else aside."""
+    """Move ``folder`` into ``rubbish`` if an older recipe made it, else to a name next to it."""
     manifest = _read_manifest(folder)
     outdated = manifest is not None and manifest["recipe"] != RECIPE
     prefix = f"{folder.name}-replaced-"
@@ -276,14 +298,14 @@ def _make_way(folder: Path, rubbish: Path) -> None:
         return
     if not outdated:
         warnings.warn(
-            f"{folder} was not the sample set of that name: the set is built anew, and what was "
-            f"there is kept in {away / 'old'}",
+            f"{folder} was not the sample set of that name: the set is built again, and the "
+            f"previous content is kept in {away / 'old'}",
             UserWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
 
 
-def _build(folder: Path, recipe: Mapping) -> None:
+def _build(folder: Path, recipe: Mapping, judge: Judge) -> None:
     """Write the sample set of ``recipe`` into the new folder ``folder``."""
     split, n, image_size = recipe["split"], recipe["n"], recipe["image_size"]
     photographs = load_photographs(split, smallest_side=image_size)
@@ -300,11 +322,10 @@ def _build(folder: Path, recipe: Mapping) -> None:
     )
     rows, distances = [], []
     batch_size = max(1, JUDGE_BATCH * 64**2 // image_size**2)
-    judge = _Judge()
     with tqdm(total=n, desc=f"building the {split} sample set", unit="triplet") as progress:
         for start in range(0, n, batch_size):
             triplets = [draw(i) for i in range(start, min(n, start + batch_size))]
-            for triplet, (d0, d1) in zip(triplets, judge(triplets), strict=True):
+            for triplet, d0, d1 in zip(triplets, *_judged(triplets, judge), strict=True):
                 verdict = 1.0 if d1 < d0 else 0.0
                 _write_triplet(subset, triplet, verdict)
                 rows.append(
@@ -323,12 +344,12 @@ def _build(folder: Path, recipe: Mapping) -> None:
     _write_csv(folder / "triplets.csv", pd.DataFrame(rows))
     _write_csv(subset / DISTANCES_FILE, pd.DataFrame(distances, columns=columns))
     manifest = {
-        **recipe,
+        **{name: value for name, value in recipe.items() if name != "judge"},
         "subset": SUBSET,
         "photographs": sorted(photographs),
-        "judge": JUDGE,
+        "judge": judge.name,
         "judged_by": (
-            "nobody: judge is the verdict of the released VGG-16 shift-tolerant metric on these "
+            f"nobody: judge is the verdict of {judge.description or judge.name} on these "
             "patches, 1 where it finds p1 closer to ref than p0, else 0"
         ),
         "versions": {name: version(name) for name in ("numpy", "pillow", "scikit-image", "torch")},
@@ -337,30 +358,27 @@ def _build(folder: Path, recipe: Mapping) -> None:
     (folder / MANIFEST_FILE).write_text(text, encoding="utf-8", newline="\n")
 
 
-class _Judge:
-    """The released metric that stands in for people; loaded once."""
-
-    def __init__(self) -> None:
-        from robust_lpips.metric import RobustLPIPS
-
-        # Layer by layer, so that the numbers on disk do not depend on what makes it faster.
-        self.metric = RobustLPIPS(JUDGE).unfuse()
-
-    @torch.inference_mode()
-    def __call__(self, triplets: list[SampleTriplet]) -> list[tuple[float, float]]:
-        """The distances (d0, d1) of each triplet."""
-        ref, p0, p1 = (
-            self.metric.features(
-                torch.from_numpy(np.stack([getattr(t, part) for t in triplets])).movedim(3, 1)
+@torch.inference_mode()
+def _judged(triplets: list[SampleTriplet], judge: Judge) -> list[list[float]]:
+    """Distances d0 and d1 of the triplets, checked and rounded as they are written."""
+    images = (
+        torch.from_numpy(np.stack([getattr(t, part) for t in triplets])).movedim(3, 1)
+        for part in ("ref", "p0", "p1")
+    )
+    d0, d1 = judge.distances(*images)
+    for name, distance in {"d0": d0, "d1": d1}.items():
+        given = getattr(distance, "shape", type(distance).__name__)
+        if given != (len(triplets),):
+            raise ValueError(
+                f"judge {judge.name!r} must return {name} of shape ({len(triplets)},); got {given}"
             )
-            for part in ("ref", "p0", "p1")
-        )
-        d0, d1 = self.metric.distance(ref, p0), self.metric.distance(ref, p1)
-        return [(_rounded(a), _rounded(b)) for a, b in zip(d0.tolist(), d1.tolist(), strict=True)]
+        if not torch.isfinite(distance).all():
+            raise ValueError(f"judge {judge.name!r} must return finite distances; got {distance}")
+    return [[_rounded(value) for value in distance.tolist()] for distance in (d0, d1)]
 
 
 def _rounded(distance: float) -> float:
-    """To six digits, as it is written: so the verdict follows from the distances read again."""
+    """Round to six digits, as written, so that the file's distances imply the file's verdict."""
     return float(f"{distance:.6g}")
 
 

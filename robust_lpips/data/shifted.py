@@ -1,4 +1,4 @@
-"""Photographs beside themselves, shifted by some pixels."""
+"""Pairs of a photograph and the same photograph shifted by some pixels."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ LABELS = ("same", "score")
 
 
 class ShiftedPhotographs(Dataset):
-    """Windows of photographs beside windows of the same size some pixels to the right of them.
+    """Pairs of windows of one photograph, the second one some pixels to the right of the first.
 
-    Of scikit-image's photographs, which are at hand with it, those of the validation split. Both
-    windows lie inside the photograph: nothing is padded or resampled. Windows that are almost
-    blank are drawn again, as in the sample set.
+    The photographs are scikit-image's, of the validation split. Both windows lie inside the
+    photograph: nothing is padded or resampled. Windows that are almost blank are drawn again, as
+    in the sample set.
 
     An item is a dict of ``p0`` and ``p1``, uint8 tensors (3, image_size, image_size); the value of
     its shift, under the name ``label``; ``subset``, always ``"shifts"``; and ``sample``,
     ``<photograph>-<number>``.
 
     Args:
-        values: shift in whole pixels, from 0 -> what every item of that shift is labelled with.
-            **It is given, not judged on these pairs.**
+        values: label of every item by its shift, a whole number of pixels from 0. **The labels
+            are given: nobody judged these pairs.**
         image_size: side of the windows in pixels.
-        crops: places in each photograph; each is shown at every shift.
-        seed: of the places. Those of a photograph do not depend on the other photographs, and
-            fewer crops are a part of more.
-        n: places in all photographs together, which take turns, in place of ``crops``.
-        label: ``"same"`` (the share of people, in [0, 1], who took such a pair for one image) or
+        crops: number of windows per photograph; each is paired at every shift.
+        seed: of the windows' positions. Those in one photograph do not depend on the other
+            photographs, and fewer crops are the first ones of more.
+        n: number of windows in total, distributed over the photographs; replaces ``crops``.
+        label: ``"same"`` (the share of people, in [0, 1], who judge such a pair to be the same) or
             ``"score"`` (any number).
 
     Raises:
-        ValueError: another label, or every photograph is smaller than a window and its largest
+        ValueError: another label, or every photograph is smaller than a window plus its largest
             shift.
     """
 
@@ -91,7 +91,7 @@ class ShiftedPhotographs(Dataset):
 def random_window(
     rng: np.random.Generator, photograph: np.ndarray, height: int, width: int
 ) -> np.ndarray:
-    """A random part of ``photograph`` (H, W, 3) of that size; of blank ones the least blank."""
+    """Draw a window of ``photograph`` (H, W, 3); if all draws are blank, the least blank one."""
     best, spread = None, -1.0
     for _ in range(REDRAWS):
         top = int(rng.integers(photograph.shape[0] - height, endpoint=True))

@@ -1,4 +1,4 @@
-"""Loaders for the study of how people perceive small shifts (Ghildyal and Liu, ECCV 2022)."""
+"""Loaders for the user study on small shifts (Ghildyal and Liu, ECCV 2022)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STIMULUS = re.compile(r"(?P<image>.+)_n-(?P<shift>0|[1-9]\d*)\.png")
 
 
 class Stimulus(NamedTuple):
-    """The file of one pair, and the share of people who took its images for the same."""
+    """File of one pair, and the share of people who judged its images to be the same."""
 
     folder: Path
     subset: str
@@ -34,23 +34,23 @@ class Stimulus(NamedTuple):
 
 
 def read_responses(path: PathLike) -> pd.DataFrame:
-    """The answers of the study of small shifts, one a row.
+    """Read the answers of the user study on small shifts, one per row.
 
-    People saw an image beside itself, shifted by 0 to 9 pixels, and said whether the two are the
-    same. The released file is a JSON object of the answers by stimulus:
+    People saw an image next to the same image shifted by 0 to 9 pixels, and said whether the two
+    are the same. The released file is a JSON object of the answers by stimulus:
     ``{"./0_9_pix_shift/00318_n-1.png": [0, 1, 1, 1], ...}``.
 
     Args:
-        path: that file. Stimuli are named ``<image>_n-<shift>.png``, in whatever folder.
+        path: the file. Stimuli are named ``<image>_n-<shift>.png``, in any folder.
 
     Returns:
-        Columns ``image``, its name; ``shift``, in pixels; and ``answer``, 1 for "they are the same"
+        Columns ``image``, the name; ``shift``, in pixels; and ``answer``, 1 for "they are the same"
         and 0 for "one appears shifted". Rows are in the order of the file.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: no JSON object, no stimuli, a name of another form, a stimulus that comes twice,
-            no answers, or an answer that is neither 0 nor 1.
+        ValueError: no JSON object, no stimuli, a name of another form, a repeated stimulus, no
+            answers, or an answer that is neither 0 nor 1.
 
     Source: Ghildyal and Liu, ECCV 2022, the study of human perception of small shifts.
     """
@@ -77,15 +77,15 @@ def read_responses(path: PathLike) -> pd.DataFrame:
 
 
 class UserStudyPairs(Dataset):
-    """The pairs of the study of small shifts, and the share of people who took them for the same.
+    """Pairs of the user study on small shifts, and the share of people who judged them the same.
 
     A stimulus is one picture of 532x256 pixels that shows both images of a pair, 256x256 each, with
-    20 columns between them; so the notebook and the script released with the study cut it. p0 is
-    the left one and p1 the right one; which of them is the shifted one is not documented.
+    20 columns between them; the notebook and the script released with the study cut it in this
+    way. p0 is the left image and p1 the right one; the shifted one of the two is not documented.
 
     An item is a dict of ``p0`` and ``p1``, uint8 tensors (3, 256, 256); ``same``, a float in
-    [0, 1]; ``subset``, always ``"user-study"``; and ``sample``, ``<image>_n-<shift>``: items as
-    those of :class:`~robust_lpips.data.JNDDataset`.
+    [0, 1]; ``subset``, always ``"user-study"``; and ``sample``, ``<image>_n-<shift>``, as in
+    :class:`~robust_lpips.data.JNDDataset`.
 
     Args:
         folder: the folder of the stimuli ``<image>_n-<shift>.png``, ``0_9_pix_shift`` as released.
@@ -93,13 +93,13 @@ class UserStudyPairs(Dataset):
             answers are left out.
 
     Attributes:
-        samples: a :class:`Stimulus` each, in the order of the items, which is that of the answers.
-        folder: what is read.
+        samples: one :class:`Stimulus` per item, in the order of the answers.
+        folder: the folder of the stimuli.
 
     Raises:
-        FileNotFoundError: no such folder, or a stimulus with answers that is not in it.
-        ValueError: answers that cannot be read, or a table of other columns or values; when an item
-            is read, an image of another size, or one that cannot be decoded.
+        FileNotFoundError: the folder, or a stimulus that has answers, is missing.
+        ValueError: answers that cannot be read, or a table with other columns or values; when an
+            item is read, an image of another size, or one that cannot be decoded.
 
     Source: Ghildyal and Liu, ECCV 2022, table 9; stimuli and answers are linked from the folder
     ``n_pixel_shift_study/user_study`` of github.com/abhijay9/ShiftTolerant-LPIPS.
@@ -142,7 +142,7 @@ class UserStudyPairs(Dataset):
 
 
 class _Pairs(list):
-    """Names and values of a JSON object, of which a dict would drop those that come twice."""
+    """Names and values of a JSON object as a list, which keeps repeated names."""
 
 
 def _parsed(path: Path, name: str) -> tuple[str, int]:

@@ -1,4 +1,4 @@
-"""How distorted patches are made."""
+"""Distortions of image patches."""
 
 from robust_lpips.distortions.traditional import (
     CATEGORIES,

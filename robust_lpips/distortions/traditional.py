@@ -2,19 +2,20 @@
 
 Source: Zhang, Isola, Efros, Shechtman, Wang, "The Unreasonable Effectiveness of Deep Features as a
 Perceptual Metric", CVPR 2018: the list is that of Table 2 ("Traditional"), compositions are as in
-its section on distortions. The paper gives no parameters; the strengths here are our own, from near
-threshold to clearly visible with the content still recognisable.
+its section on distortions. The paper gives no parameters; the strengths here are our choice, from
+near the visibility threshold to clearly visible with recognisable content.
 
 Every distortion is `(image, severity, rng) -> image`:
 
 - `severity` 0 returns a copy of the image and draws nothing, so it is the identity also for JPEG
-  and the blurs; above 0 these start from their weakest setting, the others from nothing.
-- `rng` decides the kind (direction, sign, pattern), `severity` only the strength: one seed at
-  growing severities is one distortion growing.
+  and the blurs; above 0 these start from their weakest setting, the others from zero.
+- `rng` decides the kind (direction, sign, pattern), `severity` only the strength: the same seed at
+  increasing severities gives the same distortion, more strongly.
 - Lengths (blurs, moves, warps) are fractions of the patch's shorter side, so patches of 64 and of
-  256 pixels look alike. White noise, checkerboard and JPEG live on the pixel grid and do not scale.
-- On a grey photograph (three equal channels) `saturation` does nothing; `color_shift` tints it, and
-  `chromatic_aberration` and the noises, drawn per channel, give it colour.
+  256 pixels look similar. White noise, checkerboard and JPEG depend on the pixel grid and do not
+  scale.
+- On a grey photograph (three equal channels) `saturation` has no effect; `color_shift` tints it,
+  and `chromatic_aberration` and the noises, drawn per channel, add colour.
 """
 
 import inspect
@@ -34,12 +35,12 @@ Distortion = Callable[[np.ndarray, float, np.random.Generator], np.ndarray]
 
 _MIN_SIDE = 16
 _NOISE_STD = 0.15  # of the full scale, at severity 1
-_WARP_NODES = 5  # a side, of the grid of control points
+_WARP_NODES = 5  # control points per side of the grid
 
 _CONTRACT = """\
 image: uint8 (H, W, 3), H and W at least 16; severity: in [0, 1], 0 is the identity;
-rng: the only source of chance. Returns a new uint8 (H, W, 3).
-Raises ValueError on anything else."""
+rng: the only source of randomness. Returns a new uint8 (H, W, 3) array.
+Raises ValueError if an argument has another type, shape or range."""
 
 
 def _check_arguments(image: np.ndarray, severity: float, rng: np.random.Generator) -> None:
@@ -70,7 +71,7 @@ def _to_uint8(image: np.ndarray) -> np.ndarray:
 
 
 def _distortion(function: Distortion) -> Distortion:
-    """Makes a public distortion of a function from and to floats, where [0, 1] is displayable."""
+    """Wrap a function of float images, displayable in [0, 1], as a checked uint8 distortion."""
 
     @wraps(function)
     def public(image: np.ndarray, severity: float, rng: np.random.Generator) -> np.ndarray:
@@ -88,7 +89,7 @@ def _sign(rng: np.random.Generator) -> float:
 
 
 def _directions(rng: np.random.Generator, rows: int = 1, columns: int = 1) -> np.ndarray:
-    """Unit vectors (down, right), one a cell: (2, rows, columns)."""
+    """Random unit vectors (down, right), one per cell: (2, rows, columns)."""
     angle = rng.uniform(0, 2 * math.pi, (rows, columns))
     return np.stack([np.sin(angle), np.cos(angle)])
 
@@ -102,27 +103,27 @@ def _side(image: np.ndarray) -> int:
 
 @_distortion
 def lightness_shift(image: np.ndarray, severity: float, rng: np.random.Generator) -> np.ndarray:
-    """Adds up to 0.3 of the full scale to every channel, or subtracts it."""
+    """Add up to 0.3 of the full scale to every channel, or subtract it."""
     return image + _sign(rng) * 0.3 * severity
 
 
 @_distortion
 def color_shift(image: np.ndarray, severity: float, rng: np.random.Generator) -> np.ndarray:
-    """Adds a drawn colour of luma 0, up to 0.15 long in the I-Q plane of YIQ."""
+    """Add a random colour of luma 0, of length up to 0.15 in the I-Q plane of YIQ."""
     i, q = 0.15 * severity * _directions(rng).ravel()
     return image + yiq2rgb(np.array([0.0, i, q]))
 
 
 @_distortion
 def contrast(image: np.ndarray, severity: float, rng: np.random.Generator) -> np.ndarray:
-    """Stretches the values about the patch's mean by up to 2.5, or shrinks them by as much."""
+    """Stretch the values about the patch's mean by up to 2.5, or shrink them by that factor."""
     mean = image.mean()
     return mean + (image - mean) * 2.5 ** (_sign(rng) * severity)
 
 
 @_distortion
 def saturation(image: np.ndarray, severity: float, rng: np.random.Generator) -> np.ndarray:
-    """Scales the chroma (I, Q of YIQ) down to none, or up to 2.5 times; luma stays."""
+    """Scale the chroma (I, Q of YIQ) down to 0, or up to 2.5 times; luma is unchanged."""
     gain = 1 - severity if _sign(rng) < 0 else 1 + 1.5 * severity
     return yiq2rgb(rgb2yiq(image) * [1, gain, gain])
 
@@ -144,7 +145,7 @@ def _colored_noise(shape: tuple[int, ...], exponent: float, rng: np.random.Gener
 
 @_distortion
 def uniform_white_noise(image: np.ndarray, severity: float, rng: np.random.Generator) -> np.ndarray:
-    """Adds uniform noise, independent a pixel and channel, of deviation up to 0.15."""
+    """Add uniform noise, independent per pixel and channel, of standard deviation up to 0.15."""
     half_width = math.sqrt(3) * _NOISE_STD * severity
     return image + half_width * rng.uniform(-1, 1, image.shape)
 
@@ -153,19 +154,19 @@ def uniform_white_noise(image: np.ndarray, severity: float, rng: np.random.Gener
 def gaussian_white_noise(
     image: np.ndarray, severity: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Adds Gaussian noise, independent a pixel and channel, of deviation up to 0.15."""
+    """Add Gaussian noise, independent per pixel and channel, of standard deviation up to 0.15."""
     return image + _NOISE_STD * severity * rng.standard_normal(image.shape)
 
 
 @_distortion
 def pink_noise(image: np.ndarray, severity: float, rng: np.random.Generator) -> np.ndarray:
-    """Adds Gaussian noise of spectral density 1 / f, deviation up to 0.15."""
+    """Add Gaussian noise of spectral density 1 / f, standard deviation up to 0.15."""
     return image + _NOISE_STD * severity * _colored_noise(image.shape, 1, rng)
 
 
 @_distortion
 def blue_noise(image: np.ndarray, severity: float, rng: np.random.Generator) -> np.ndarray:
-    """Adds Gaussian noise of spectral density f, deviation up to 0.15."""
+    """Add Gaussian noise of spectral density f, standard deviation up to 0.15."""
     return image + _NOISE_STD * severity * _colored_noise(image.shape, -1, rng)
 
 
@@ -173,14 +174,14 @@ def blue_noise(image: np.ndarray, severity: float, rng: np.random.Generator) -> 
 def gaussian_colored_noise(
     image: np.ndarray, severity: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Adds noise of density f ** -b, deviation up to 0.15; b drawn in -2 (violet) .. 2 (brown)."""
+    """Add noise of density f ** -b, deviation up to 0.15, b random in -2 (violet) .. 2 (brown)."""
     exponent = rng.uniform(-2, 2)
     return image + _NOISE_STD * severity * _colored_noise(image.shape, exponent, rng)
 
 
 @_distortion
 def checkerboard(image: np.ndarray, severity: float, rng: np.random.Generator) -> np.ndarray:
-    """Adds a checkerboard of up to +-0.12 with cells of 1, 2 or 4 pixels, as upsampling leaves."""
+    """Add a checkerboard of up to +-0.12 with cells of 1, 2 or 4 pixels, as upsampling leaves."""
     cell = 2 ** rng.integers(3)
     rows, columns = np.indices(image.shape[:2]) // cell
     board = 1 - 2 * ((rows + columns) % 2)
@@ -192,23 +193,23 @@ def checkerboard(image: np.ndarray, severity: float, rng: np.random.Generator) -
 
 @_distortion
 def gaussian_blur(image: np.ndarray, severity: float, rng: np.random.Generator) -> np.ndarray:
-    """Blurs with a Gaussian of deviation 0.5 to 3 % of the shorter side."""
+    """Blur with a Gaussian of standard deviation 0.5 to 3 % of the shorter side."""
     sigma = (0.005 + 0.025 * severity) * _side(image)
     return ndimage.gaussian_filter(image, (sigma, sigma, 0))
 
 
 @_distortion
 def bilateral_filter(image: np.ndarray, severity: float, rng: np.random.Generator) -> np.ndarray:
-    """Smooths within edges: deviations 1 to 4 % of the shorter side and 0.05 to 0.25 of luma."""
+    """Smooth within edges: deviations 1 to 4 % of the shorter side and 0.05 to 0.25 of luma."""
     return _bilateral(image, (0.01 + 0.03 * severity) * _side(image), 0.05 + 0.2 * severity)
 
 
 def _bilateral(image: np.ndarray, sigma_space: float, sigma_luma: float) -> np.ndarray:
-    """Bilateral filter steered by luma, as Gaussian blurs at a few luma levels, interpolated.
+    """Bilateral filter guided by luma, as interpolated Gaussian blurs at a few luma levels.
 
     Source: Durand and Dorsey, "Fast Bilateral Filtering", SIGGRAPH 2002. Its time does not grow
-    with the square of the window. `skimage.restoration.denoise_bilateral` is no alternative: its
-    does, and in version 0.26 its spatial weights are not centred on the pixel.
+    with the square of the window, unlike that of `skimage.restoration.denoise_bilateral`, whose
+    spatial weights are moreover not centred on the pixel in version 0.26.
     """
     luma = rgb2gray(image)
     step = sigma_luma / 2
@@ -225,9 +226,9 @@ def _bilateral(image: np.ndarray, sigma_space: float, sigma_luma: float) -> np.n
 
 
 def _move(image: np.ndarray, offset: np.ndarray) -> np.ndarray:
-    """Moves the content by `offset` pixels (down, right), (2, 1, 1) or (2, H, W).
+    """Move the content by `offset` pixels (down, right), (2, 1, 1) or (2, H, W).
 
-    Cubic splines, because linear interpolation would blur as well; borders are reflected.
+    Interpolation is by cubic splines, because linear interpolation blurs; borders are reflected.
     """
     at = np.indices(image.shape[:2]) - offset
     channels = [
@@ -245,13 +246,13 @@ def _centered_grid(image: np.ndarray) -> np.ndarray:
 
 @_distortion
 def shift(image: np.ndarray, severity: float, rng: np.random.Generator) -> np.ndarray:
-    """Moves the content by up to 1/8 of the shorter side in a drawn direction."""
+    """Move the content by up to 1/8 of the shorter side in a random direction."""
     return _move(image, severity * _side(image) / 8 * _directions(rng))
 
 
 @_distortion
 def affine_warp(image: np.ndarray, severity: float, rng: np.random.Generator) -> np.ndarray:
-    """Rotates, scales and shears about the centre: identity plus a matrix of norm up to 0.25."""
+    """Rotate, scale and shear about the centre: identity plus a matrix of norm up to 0.25."""
     matrix = rng.standard_normal((2, 2))
     matrix *= 0.25 * severity / np.linalg.norm(matrix)
     return _move(image, np.tensordot(matrix, _centered_grid(image), 1))
@@ -259,11 +260,11 @@ def affine_warp(image: np.ndarray, severity: float, rng: np.random.Generator) ->
 
 @_distortion
 def homography(image: np.ndarray, severity: float, rng: np.random.Generator) -> np.ndarray:
-    """Changes the perspective: the corners show what is up to 1/8 of the shorter side away."""
+    """Change the perspective: each corner moves by up to 1/8 of the shorter side."""
     grid = _centered_grid(image)
     corners = grid[:, [0, 0, -1, -1], [0, -1, 0, -1]].T
     targets = corners + severity * _side(image) / 8 * _directions(rng, columns=4)[:, 0].T
-    # Two equations a corner for the eight free entries: matrix @ (y, x, 1) ~ (v, u, 1).
+    # Two equations per corner for the eight free entries: matrix @ (y, x, 1) ~ (v, u, 1).
     equations = []
     for (y, x), (v, u) in zip(corners, targets, strict=True):
         equations.append([y, x, 1, 0, 0, 0, -v * y, -v * x])
@@ -276,7 +277,7 @@ def homography(image: np.ndarray, severity: float, rng: np.random.Generator) -> 
 def _mesh_warp(
     image: np.ndarray, severity: float, rng: np.random.Generator, order: int
 ) -> np.ndarray:
-    """Moves a 5 by 5 grid of control points, each its own way, with splines of `order` between."""
+    """Move 5 by 5 control points in random directions, with splines of `order` in between."""
     moves = severity * _side(image) / 20 * _directions(rng, _WARP_NODES, _WARP_NODES)
     zoom = np.divide(image.shape[:2], _WARP_NODES)
     offset = [ndimage.zoom(move, zoom, order=order, mode="mirror") for move in moves]
@@ -285,19 +286,19 @@ def _mesh_warp(
 
 @_distortion
 def linear_warp(image: np.ndarray, severity: float, rng: np.random.Generator) -> np.ndarray:
-    """Moves 5 by 5 control points by up to 1/20 of the shorter side, linear in between."""
+    """Move 5 by 5 control points by up to 1/20 of the shorter side, linear in between."""
     return _mesh_warp(image, severity, rng, order=1)
 
 
 @_distortion
 def cubic_warp(image: np.ndarray, severity: float, rng: np.random.Generator) -> np.ndarray:
-    """Moves 5 by 5 control points by up to 1/20 of the shorter side, cubic splines in between."""
+    """Move 5 by 5 control points by up to 1/20 of the shorter side, cubic splines in between."""
     return _mesh_warp(image, severity, rng, order=3)
 
 
 @_distortion
 def ghosting(image: np.ndarray, severity: float, rng: np.random.Generator) -> np.ndarray:
-    """Blends in up to one half of a copy moved by 1/16 to 1/8 of the shorter side."""
+    """Blend with a copy moved by 1/16 to 1/8 of the shorter side, of weight up to 1/2."""
     offset = _side(image) * rng.uniform(1 / 16, 1 / 8) * _directions(rng)
     return image + 0.5 * severity * (_move(image, offset) - image)
 
@@ -306,9 +307,9 @@ def ghosting(image: np.ndarray, severity: float, rng: np.random.Generator) -> np
 def chromatic_aberration(
     image: np.ndarray, severity: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Moves red and blue apart, each by up to 1/32 of the shorter side; green stays.
+    """Move red and blue in opposite directions by up to 1/32 of the shorter side each.
 
-    A lens magnifies the colours differently; a small patch of its picture sees that as a move.
+    A lens magnifies the colours differently, which in a small patch of its image is a translation.
     """
     offset = severity * _side(image) / 32 * _directions(rng)
     red, blue = _move(image[..., :1], offset), _move(image[..., 2:], -offset)
@@ -320,7 +321,7 @@ def chromatic_aberration(
 
 @_distortion
 def jpeg(image: np.ndarray, severity: float, rng: np.random.Generator) -> np.ndarray:
-    """Compresses with Pillow at quality round(95 * (10 / 95) ** severity): 95 down to 10."""
+    """Compress with Pillow at quality round(95 * (10 / 95) ** severity): 95 down to 10."""
     buffer = io.BytesIO()
     Image.fromarray(_to_uint8(image)).save(
         buffer, "JPEG", quality=round(95 * (10 / 95) ** severity)
@@ -363,10 +364,10 @@ TRADITIONAL: Mapping[str, Distortion] = {
 
 
 def apply(name: str, image: np.ndarray, severity: float, rng: np.random.Generator) -> np.ndarray:
-    """Distorts an image by the distortion of that name.
+    """Distort an image by the distortion of that name.
 
-    name: a key of `TRADITIONAL`; the rest and what is returned: as every distortion.
-    Raises ValueError on an unknown name (it lists the known ones) and on other bad arguments.
+    name: a key of `TRADITIONAL`; the other arguments and the result are those of the distortions.
+    Raises ValueError on an unknown name (the message lists all) and on other invalid arguments.
     """
     _check_name(name)
     return TRADITIONAL[name](image, severity, rng)
@@ -374,10 +375,10 @@ def apply(name: str, image: np.ndarray, severity: float, rng: np.random.Generato
 
 @dataclass(frozen=True)
 class Composition:
-    """Distortions one after another, with all chance fixed: same image, same bytes.
+    """Sequence of distortions with fixed randomness: the same image gives the same bytes.
 
     steps: (name, severity), at least one; seed: a non-negative integer.
-    Raises ValueError on anything else.
+    Raises ValueError if an argument is out of range or a name is unknown.
     """
 
     steps: tuple[tuple[str, float], ...]
@@ -393,9 +394,9 @@ class Composition:
             raise ValueError(f"seed: expected an integer >= 0, got {self.seed!r}")
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        """Distorts a uint8 (H, W, 3) image; returns another. ValueError as the distortions."""
+        """Distort a uint8 (H, W, 3) image; returns a new one. ValueError as the distortions."""
         for index, (name, severity) in enumerate(self.steps):
-            # A generator a step, so that a step's pattern does not hang on the steps before it.
+            # One generator per step, so that a step's pattern does not depend on earlier steps.
             image = apply(name, image, severity, np.random.default_rng([self.seed, index]))
         return image
 
@@ -404,11 +405,11 @@ class Composition:
 
 
 def random_distortion(rng: np.random.Generator, names: Iterable[str] | None = None) -> Composition:
-    """Draws one distortion or a sequence of two different ones, half the time each.
+    """Draw one distortion or a sequence of two different ones, with probability 1/2 each.
 
-    names: what to draw from, all by default; of a single name there are no sequences.
+    names: names to draw from, all by default; a single name is never repeated in a sequence.
     Severities are independent and uniform in [0, 1).
-    Raises ValueError on an unknown, a repeated or no name, and if `rng` is no Generator.
+    Raises ValueError on an unknown, a repeated or no name, and if `rng` is not a Generator.
     """
     if not isinstance(rng, np.random.Generator):
         raise ValueError(f"rng: expected a numpy.random.Generator, got {type(rng).__name__}")

@@ -1,4 +1,4 @@
-"""From a metric and judged images to numbers: distances are measured once, then scored."""
+"""Evaluation of metrics on judged images: distances are measured once, then scored."""
 
 from robust_lpips.evaluation.bootstrap import photograph
 from robust_lpips.evaluation.correlation import (
@@ -11,8 +11,8 @@ from robust_lpips.evaluation.correlation import (
     srcc,
 )
 from robust_lpips.evaluation.distances import max_shift_of, read_distances, write_distances
-from robust_lpips.evaluation.foreign import read_any_distances
 from robust_lpips.evaluation.measure import FeatureMetric, measure
+from robust_lpips.evaluation.released_tables import read_any_distances
 from robust_lpips.evaluation.scores import (
     GROUPS,
     Ceilings,

@@ -1,4 +1,4 @@
-"""Bootstrap intervals: clusters of samples drawn anew, with replacement, within each subset."""
+"""Bootstrap intervals: clusters of samples are resampled within each subset."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Cluster = Callable[[str], str] | None
 
 
 def photograph(sample: str) -> str:
-    """The photograph that a sample comes from: what stands before the last ``-`` of its stem.
+    """Name of a sample's photograph: the part of the stem before the last ``-``.
 
     The sample set names its files ``<photograph>-000123``, and patches of one photograph are not
-    independent. A stem without ``-``, as BAPPS has them, is a photograph of its own.
+    independent. A stem without ``-``, as in BAPPS, counts as a separate photograph.
 
     >>> photograph("brick-wall-000123"), photograph("000123")
     ('brick-wall', '000123')
@@ -27,14 +27,14 @@ def photograph(sample: str) -> str:
 
 
 def cluster_codes(samples: Sequence[str], cluster: Cluster) -> np.ndarray:
-    """Number of each sample's cluster, (N,) in 0 .. C-1; each its own where ``cluster`` is None."""
+    """Cluster index of each sample, (N,) in 0 .. C-1; without ``cluster`` all are different."""
     if cluster is None:
         return np.arange(len(samples))
     return pd.factorize(np.asarray([cluster(sample) for sample in samples], dtype=object))[0]
 
 
 def generator(seed: int, subset: str) -> np.random.Generator:
-    """Random numbers of one subset, which depend on no other subset and no order of rows."""
+    """Random generator of one subset, independent of other subsets and of the order of rows."""
     return np.random.default_rng([seed, *subset.encode()])
 
 
@@ -44,21 +44,21 @@ def bootstrap_means(
     """Means of ``n_boot`` resamples of whole clusters.
 
     Args:
-        values: (N, Q), Q numbers a sample.
-        clusters: (N,) number of each sample's cluster, from 0.
-        n_boot: B, how many resamples.
-        rng: where the draws come from.
+        values: (N, Q), Q numbers per sample.
+        clusters: (N,) cluster index of each sample, from 0.
+        n_boot: B, the number of resamples.
+        rng: source of the random draws.
 
     Returns:
-        (B, Q). NaN where there is a single cluster: resampling it tells nothing.
+        (B, Q). NaN if there is a single cluster, of which all resamples are equal.
     """
     count = int(clusters.max()) + 1
     if count < 2:
         return np.full((n_boot, values.shape[1]), np.nan)
     totals = np.zeros((count, values.shape[1] + 1))
     np.add.at(totals, clusters, np.column_stack([values, np.ones(len(values))]))
-    # Judgments and flips take few values, so that many clusters are alike. Drawing how often each
-    # kind comes up is the same bootstrap, and thousands of clusters become some dozens of kinds.
+    # Judgments and flips take few values, so many clusters have equal sums. Drawing how often each
+    # distinct sum occurs is the same bootstrap, with dozens of sums instead of thousands.
     kinds, many = np.unique(totals, axis=0, return_counts=True)
     sums = [draws @ kinds for draws in _draws(many, n_boot, rng)]
     sums = np.concatenate(sums) if sums else np.empty((0, kinds.shape[1]))
@@ -68,15 +68,15 @@ def bootstrap_means(
 def bootstrap_weights(
     clusters: np.ndarray, n_boot: int, rng: np.random.Generator
 ) -> Iterator[np.ndarray]:
-    """How often each sample is in each resample, (b, N) at a time, ``n_boot`` rows in all."""
+    """Counts of each sample in each resample, in chunks (b, N) of ``n_boot`` rows in total."""
     many = np.ones(int(clusters.max()) + 1, dtype=np.int64)
-    # A chunk has a column a sample, of which there are more than clusters.
+    # A chunk has one column per sample; there are more samples than clusters.
     for draws in _draws(many, n_boot, rng, width=len(clusters)):
         yield draws[:, clusters]
 
 
 def interval(replicates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Bounds of the 95 % percentile interval over axis 0; NaN where there are no replicates."""
+    """Bounds of the 95 % percentile interval over axis 0; NaN without replicates."""
     if len(replicates) == 0:
         nothing = np.full(replicates.shape[1:], np.nan)
         return nothing, nothing
@@ -88,7 +88,7 @@ def interval(replicates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _draws(
     many: np.ndarray, n_boot: int, rng: np.random.Generator, width: int = 0
 ) -> Iterator[np.ndarray]:
-    """How often each kind comes up in as many draws as there are clusters, (b, K) at a time."""
+    """Counts of each kind of cluster in each resample, in chunks (b, K)."""
     rows = max(1, _CHUNK // max(width, len(many)))
     for start in range(0, n_boot, rows):
         size = min(rows, n_boot - start)

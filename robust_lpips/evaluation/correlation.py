@@ -1,4 +1,4 @@
-"""How well distances agree with people's scores of image quality: SRCC, KRCC and PLCC."""
+"""Correlation of distances with people's scores of image quality: SRCC, KRCC and PLCC."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ Vector = Sequence[float] | np.ndarray | torch.Tensor
 
 STATISTICS = ("srcc", "plcc", "krcc")
 
-# A line is a logistic that is this many times wider than the distances, to six digits.
+# A logistic that is this many times wider than the distances equals a line to six digits.
 _WIDE = 1e3
-# Pairs of pairs that are compared at a time: 2 ** 22 of 8 bytes are 32 MiB.
+# Chunk size in numbers: 2 ** 22 of 8 bytes are 32 MiB.
 _CHUNK = 2**22
 
 
@@ -33,14 +33,14 @@ _CHUNK = 2**22
 
 
 def srcc(distance: Vector, score: Vector) -> float:
-    """Spearman's rank correlation, in [-1, 1]; negative where scores fall as distances grow.
+    """Spearman's rank correlation, in [-1, 1]; negative if scores decrease with distance.
 
     Args:
         distance: (N,) distances, N at least 2.
         score: (N,) scores.
 
     Raises:
-        ValueError: naming the argument that is of another shape, not finite, or constant.
+        ValueError: an argument has another shape, is not finite, or is constant.
 
     >>> round(srcc([0.1, 0.2, 0.3, 0.4], [9, 5, 6, 1]), 3)
     -0.8
@@ -51,29 +51,30 @@ def srcc(distance: Vector, score: Vector) -> float:
 
 
 def krcc(distance: Vector, score: Vector) -> float:
-    """Kendall's rank correlation tau-b, in [-1, 1]; arguments, sign and errors are of :func:`srcc`.
+    """Kendall's rank correlation tau-b, in [-1, 1]; arguments, sign and errors as :func:`srcc`.
 
     >>> round(krcc([0.1, 0.2, 0.3, 0.4], [9, 5, 6, 1]), 3)
     -0.667
     """
     from scipy.stats import kendalltau
 
-    # The p-value is not used, and the exact one takes long.
+    # The p-value is not used, and the exact one is slow.
     return float(kendalltau(*_vectors(distance, score), method="asymptotic").statistic)
 
 
 def plcc(distance: Vector, score: Vector) -> float:
-    """Pearson's correlation of scores and distances, which a logistic first maps onto scores.
+    """Pearson's correlation of scores with distances mapped to scores by a logistic.
 
-    The curve, :func:`fit_logistic`, may rise or fall, so that the correlation after it says nothing
-    about the direction; here it has the curve's sign: negative where scores fall as distances grow.
+    The curve of :func:`fit_logistic` may rise or fall, so the correlation after the mapping has
+    lost its direction. It is given the sign of the curve: negative if scores decrease with
+    distance.
 
     Args:
         distance: (N,) distances, N at least 5.
         score: (N,) scores.
 
     Raises:
-        ValueError: naming the argument that is of another shape, not finite, or constant.
+        ValueError: an argument has another shape, is not finite, or is constant.
 
     Source: Sheikh, Sabir and Bovik, IEEE Trans. Image Processing 2006, section III; VQEG, 2000.
     """
@@ -82,7 +83,7 @@ def plcc(distance: Vector, score: Vector) -> float:
 
 
 def logistic(x: Vector, b1: float, b2: float, b3: float, b4: float) -> np.ndarray:
-    """(b1 - b2) / (1 + exp(-(x - b3) / abs(b4))) + b2, which goes from b2 to b1 as x grows.
+    """(b1 - b2) / (1 + exp(-(x - b3) / abs(b4))) + b2, which runs from b2 to b1 as x grows.
 
     Source: VQEG, Final report on the validation of objective models of video quality, 2000.
 
@@ -102,16 +103,16 @@ def fit_logistic(x: Vector, y: Vector) -> np.ndarray:
         y: (N,) scores.
 
     Returns:
-        (4,) b1, b2, b3, b4, with b4 above 0. Where the fit fails, with a warning, those of a
-        logistic so wide that it is the least squares line.
+        (4,) b1, b2, b3, b4, with b4 above 0. If the fit fails, a warning, and the parameters of
+        a logistic so wide that it is the least squares line.
 
     Raises:
-        ValueError: naming the argument that is of another shape, not finite, or constant.
+        ValueError: an argument has another shape, is not finite, or is constant.
     """
     from scipy.optimize import OptimizeWarning, curve_fit
 
     x, y = _vectors(x, y, least=5, names=("x", "y"))
-    # In units of their own, so that the start and the steps fit any metric.
+    # Standardized, so that starting values and steps suit any metric.
     (u, middle, width), (v, mean, height) = _standardized(x), _standardized(y)
     slope = float(np.mean(u * v))
     way = 1.0 if srcc(x, y) >= 0 else -1.0
@@ -119,7 +120,7 @@ def fit_logistic(x: Vector, y: Vector) -> np.ndarray:
     line = np.array([2 * _WIDE * slope, -2 * _WIDE * slope, 0.0, _WIDE])
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", OptimizeWarning)  # of the covariance, which is not used
+            warnings.simplefilter("ignore", OptimizeWarning)  # the covariance is not used
             best, _ = curve_fit(_safe_logistic, u, v, start, maxfev=10_000)
         best[3] = max(abs(best[3]), _NARROW)
         failed = not np.isfinite(best).all() or _residual(best, u, v) > 1.001 * _residual(
@@ -129,7 +130,7 @@ def fit_logistic(x: Vector, y: Vector) -> np.ndarray:
         failed = True
     if failed:
         warnings.warn(
-            "the logistic could not be fitted: a straight line stands in for it", stacklevel=2
+            "the logistic could not be fitted: a straight line is used instead", stacklevel=2
         )
         best = line
     b1, b2, b3, b4 = best
@@ -148,32 +149,32 @@ def correlation_table(
 ) -> pd.DataFrame:
     """SRCC, PLCC and KRCC of each subset and of all pairs, with 95 % intervals.
 
-    Positive is agreement with people: the larger the distance, the worse they find the image.
+    Positive values are agreement with people: larger distances for worse images.
 
-    Intervals are bootstrap percentiles over references: one draw of references, with replacement,
-    resamples every subset, because the subsets distort the same references. For PLCC the curve
-    that was fitted to all pairs of the row is held, not fitted anew, so that its interval lacks
-    the uncertainty of the curve. With few references the intervals lie high, and may even miss the
-    point: pairs of a reference that is drawn twice agree with each other. Resamples in which
-    distances or scores are constant are left out.
+    Intervals are bootstrap percentiles over references. Each resample of references is used for
+    all subsets, because the subsets distort the same references. For PLCC the curve is fitted to
+    all pairs of the row and not to each resample, so the interval lacks the uncertainty of the
+    curve. With few references the intervals are biased upwards and may miss the point estimate:
+    pairs of a reference that is drawn twice agree with each other. Resamples with constant
+    distances or scores are left out.
 
     Args:
-        distances: ``subset, sample, distance, score``, as :func:`~robust_lpips.evaluation.measure`
-            makes them.
-        higher_is_better: whether a higher score is a better image (MOS), not a worse one (DMOS).
-        n_boot: how many resamples; 0: no intervals (NaN).
+        distances: table of :func:`~robust_lpips.evaluation.measure` with the columns ``subset,
+            sample, distance, score``.
+        higher_is_better: True if a higher score is a better image (MOS), False for DMOS.
+        n_boot: number of resamples; 0: no intervals (NaN).
         seed: of the resamples.
-        cluster: names a sample's reference; None: each sample its own.
+        cluster: gives a sample's reference; None: all samples are independent.
 
     Returns:
-        A row a subset, in order of appearance; a row ``mean`` over subsets; and a last row
-        ``all``, over all pairs at once, which is what the field reports: ``subset, n, srcc,
-        srcc_low, srcc_high`` and the same of ``plcc`` and ``krcc``, in [-1, 1]. Bounds are NaN
-        where a subset has a single reference.
+        One row per subset, in order of appearance; a row ``mean`` over subsets; and a last row
+        ``all`` over all pairs together, which is the number usually reported. Columns ``subset, n,
+        srcc, srcc_low, srcc_high`` and the same of ``plcc`` and ``krcc``, in [-1, 1]. Bounds are
+        NaN if a subset has a single reference.
 
     Raises:
-        ValueError: columns or rows that are missing, repeated, or out of range; a subset of fewer
-            than five pairs, or whose distances or scores are constant.
+        ValueError: columns or rows are missing, repeated or out of range, or a subset has fewer
+            than five pairs, constant distances or constant scores.
     """
     check_table(distances, SCORED)
     references = cluster_codes(list(distances["sample"]), cluster)
@@ -206,7 +207,7 @@ def correlation_table(
 def _correlations(
     x: np.ndarray, y: np.ndarray, references: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The statistics (3,) of one subset, and of each resample (B, 3)."""
+    """Statistics (3,) of one subset, and of each resample (B, 3)."""
     ranks = srcc(x, y), krcc(x, y)
     mapped = _mapped(x, y)
     points = np.array([ranks[0], _pearson(mapped, y, np.ones((1, len(y))))[0], ranks[1]])
@@ -226,16 +227,16 @@ def _correlations(
 
 
 def _draws(references: int, n_boot: int, seed: int) -> np.ndarray:
-    """(B, C): how often each reference is in each resample."""
+    """Counts of each reference in each resample, (B, C)."""
     parts = list(bootstrap_weights(np.arange(references), n_boot, generator(seed, "references")))
     return np.concatenate(parts) if parts else np.empty((0, references))
 
 
-# --- Statistics of resamples, by how often each pair is in them ---------------------------------
+# --- Statistics of resamples, from the counts of each pair --------------------------------------
 
 
 def _pearson(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """(B,) correlations under weights (B, N); x and y are (N,) or (B, N). NaN where constant."""
+    """Correlations (B,) under weights (B, N); x and y are (N,) or (B, N). NaN if constant."""
     total = weights.sum(axis=-1, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore"):
         dx, dy = (v - (weights * v).sum(axis=-1, keepdims=True) / total for v in (x, y))
@@ -244,7 +245,7 @@ def _pearson(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def _ranks(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """(B, N) midranks of values (N,), each of which is there as often as its weight says."""
+    """Midranks (B, N) of values (N,) that occur as often as the weights (B, N) state."""
     _, tied = np.unique(values, return_inverse=True)
     order = np.argsort(tied, kind="stable")
     starts = np.flatnonzero(np.diff(tied[order], prepend=-1))
@@ -253,10 +254,10 @@ def _ranks(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def _kendall(x: np.ndarray, y: np.ndarray, codes: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """(B,) tau-b under weights (B, C) of clusters; ``codes`` (N,) says of which each pair is.
+    """Kendall's tau-b (B,) under weights (B, C) of clusters; ``codes`` (N,) is each pair's cluster.
 
-    Concordant minus discordant, and pairs that are not tied, are sums over two clusters each; they
-    are counted once, and a resample only weighs them.
+    The numbers of concordant, discordant and untied pairs of pairs are counted once for every two
+    clusters, (C, C); a resample weighs these counts.
     """
     count = weights.shape[1]
     order = np.argsort(codes, kind="stable")
@@ -276,12 +277,12 @@ def _kendall(x: np.ndarray, y: np.ndarray, codes: np.ndarray, weights: np.ndarra
 
 # --- The curve ---------------------------------------------------------------------------------
 
-# Below this width, in deviations of the distances, a logistic is a step.
+# Below this width, in standard deviations of the distances, a logistic is a step.
 _NARROW = 1e-6
 
 
 def _mapped(distance: np.ndarray, score: np.ndarray) -> np.ndarray:
-    """Distances on the scale of scores by the fitted curve, turned so that they still grow."""
+    """Distances mapped to scores by the fitted curve, with the sign that keeps them increasing."""
     curve = fit_logistic(distance, score)
     return logistic(distance, *curve) * (1.0 if curve[0] >= curve[1] else -1.0)
 
@@ -305,7 +306,7 @@ def _vectors(
     least: int = 2,
     names: tuple[str, str] = ("distance", "score"),
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Both as float64 (N,), or ValueError naming what is wrong."""
+    """Both vectors as float64 (N,), or ValueError that names the problem."""
     arrays = []
     for name, values in zip(names, (distance, score), strict=True):
         if isinstance(values, torch.Tensor):

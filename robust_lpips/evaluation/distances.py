@@ -1,4 +1,4 @@
-"""The tidy table of distances: its columns, its checks, its files, and a view of it by triplet."""
+"""The tidy table of distances: columns, checks, files, and its arrangement by triplet."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from robust_lpips.evaluation.shifts import FULL, parse_view, view_name
 
 @dataclass(frozen=True)
 class Columns:
-    """Columns of one kind of table: what names a row, its distances, and what people said.
+    """Columns of one kind of table: keys, distances, and people's judgment.
 
-    The latter, ``share``, is a share of people, or a score, which has no ``bounds``.
+    The judgment, ``share``, is a share of people in ``bounds``, or a score without bounds.
     """
 
     keys: tuple[str, ...]
@@ -28,7 +28,7 @@ class Columns:
 
     @property
     def all(self) -> tuple[str, ...]:
-        """Every column, in the order in which it is written."""
+        """All columns, in the order of the file."""
         return (*self.keys, *self.distances, self.share)
 
 
@@ -40,16 +40,17 @@ _SUFFIXES = (".csv", ".csv.gz")
 
 
 def few(names: Iterable[object], most: int = 5) -> str:
-    """The first few names, and how many more there are, for an error message."""
+    """List the first few names and the number of the others, for an error message."""
     names = [str(name) for name in names]
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
 
 def check_table(table: pd.DataFrame, columns: Columns, name: str = "distances") -> None:
-    """Raise ValueError naming what is wrong unless ``table`` has the columns, each row once.
+    """Raise ValueError, naming the problem, unless ``table`` is a valid table of distances.
 
-    Further columns are allowed. Distances and scores have to be finite, shares of people in [0, 1].
+    Rows must be unique by their keys, distances and scores finite, and shares of people in [0, 1].
+    Further columns are allowed.
     """
     missing = [column for column in columns.all if column not in table.columns]
     if missing:
@@ -83,9 +84,9 @@ class TripletTable:
     """Triplet distances by view: the same N triplets, in the same order, at every shift.
 
     Attributes:
-        triplets: ``subset, sample, judge``, a row a triplet, in order of first appearance.
+        triplets: ``subset, sample, judge``, one row per triplet, in order of first appearance.
         full: d0 and d1 (2, N) of the whole patches.
-        shifted: the same at each shift in pixels, ascending; empty or starting with 0.
+        shifted: d0 and d1 by shift in pixels, ascending; empty or starting with 0.
     """
 
     triplets: pd.DataFrame
@@ -130,10 +131,10 @@ class TripletTable:
 
 
 def max_shift_of(distances: pd.DataFrame) -> int:
-    """The largest shift S of a table of triplets; 0 where only ``full`` was measured.
+    """Largest shift S of a table of triplets; 0 if only ``full`` was measured.
 
-    S decided the windows' size, so it belongs beside every number from such a table. A table
-    from which the largest shifts were removed no longer tells.
+    S decides the size of the windows, so report it with every number from such a table. It is
+    wrong for a table from which the largest shifts were removed.
 
     Raises:
         ValueError: no ``view`` column, an unknown view, or a largest shift between pixels.
@@ -148,10 +149,9 @@ def max_shift_of(distances: pd.DataFrame) -> int:
 
 
 def write_distances(distances: pd.DataFrame, path: str | Path) -> None:
-    """Write a table of triplets or pairs as ``.csv`` or ``.csv.gz``, whole or not at all.
+    """Write a table of triplets or pairs as ``.csv`` or ``.csv.gz``, atomically.
 
-    :func:`read_distances` gives the same values back, to the bit. The same table gives the same
-    bytes.
+    :func:`read_distances` returns the same values to the bit. Equal tables give equal bytes.
 
     Raises:
         ValueError: another suffix, or a table that cannot be scored.
@@ -159,20 +159,20 @@ def write_distances(distances: pd.DataFrame, path: str | Path) -> None:
     path = _checked_path(path)
     columns = _columns_of(distances)
     check_table(distances, columns)
-    # As float64, whose shortest decimals are exact for float32 values too.
+    # As float64: the shortest decimals are exact, also for float32 values.
     table = distances[list(columns.all)].astype(
         dict.fromkeys((*columns.distances, columns.share), np.float64)
     )
     content = table.to_csv(index=False, lineterminator="\n").encode()
     if path.suffix == ".gz":
-        # Without the time, a file depends on its content alone.
+        # Without a time stamp, the bytes depend on the content alone.
         content = gzip.compress(content, mtime=0)
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
 
 
 def read_distances(path: str | Path) -> pd.DataFrame:
-    """Read what :func:`write_distances` wrote: names as text, numbers as float64, to the bit.
+    """Read a table of :func:`write_distances`: names as text, numbers as float64, to the bit.
 
     Raises:
         FileNotFoundError: no such file.
@@ -180,8 +180,8 @@ def read_distances(path: str | Path) -> pd.DataFrame:
             of people outside [0, 1], or repeated rows; the message names the file.
     """
     path = _checked_path(path)
-    # All as text, without NA values: a sample may be called "NA" or "000123". Numbers are left to
-    # Python, because pandas parses the last bit right only in some versions.
+    # All as text, without NA values: a sample may be named "NA" or "000123". Python parses the
+    # numbers, because only some versions of pandas get the last bit right.
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
     columns = _columns_of(table, str(path))
     try:
@@ -197,7 +197,7 @@ def read_distances(path: str | Path) -> pd.DataFrame:
 
 
 def kind_of(names: Container[str]) -> Columns:
-    """Which kind of table or item has these columns or fields; triplets where it is unclear."""
+    """Kind of table or item with these columns or fields; triplets if it is ambiguous."""
     return next((kind for kind in (TRIPLETS, PAIRS, SCORED) if kind.share in names), TRIPLETS)
 
 

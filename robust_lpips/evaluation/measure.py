@@ -1,8 +1,7 @@
-"""Distances of a metric on judged images: every view of every triplet, in one tidy table."""
+"""Distances of a metric on judged images, in one tidy table with all views of all triplets."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -21,39 +20,46 @@ from robust_lpips.evaluation.distances import PAIRS, SCORED, TRIPLETS, Columns, 
 from robust_lpips.evaluation.precision import Precision, check_precision, computing_in
 from robust_lpips.evaluation.shifts import FULL, ShiftViews, view_name
 from robust_lpips.inputs import at_a_time
-from robust_lpips.metric import RobustLPIPS
 
-# What the items of each kind of dataset hold; the table's columns follow from it.
+# Image fields of the items of each kind of data set.
 _IMAGES = {TRIPLETS: ("ref", "p0", "p1"), PAIRS: ("p0", "p1"), SCORED: ("p0", "p1")}
 
-# Of the one or two images that are compared with a first, in a batch: (V, D, N) distances.
+# Function of a batch of two or three images: (V, D, N) distances of the first to the others.
 Distances = Callable[[list[Tensor]], Tensor]
 
 
-class Measured(NamedTuple):
-    """What a batch of n items gave."""
+class _BatchDistances(NamedTuple):
+    """Distances and fields of a batch of n items."""
 
     kind: Columns
-    fields: dict[str, list[Any]]  # names, and what people said
+    fields: dict[str, list[Any]]  # names and people's judgments
     views: list[str]
     distances: np.ndarray  # (V, D, n)
 
 
 @runtime_checkable
 class FeatureMetric(Protocol):
-    """A metric in two steps, so that features of an image that is compared often are kept.
+    """A metric in two steps, so that features of an image are reused in several comparisons.
 
-    ``distance(features(img0), features(img1))`` has to equal ``metric(img0, img1)``.
+    ``distance(features(img0), features(img1))`` must equal ``metric(img0, img1)``.
     """
 
     def features(self, images: Tensor, /) -> Any:
-        """Features of (N, 3, H, W) images in [-1, 1]: tensors of N along the first axis.
+        """Features of (N, 3, H, W) images in [-1, 1]: a tensor, or tuples, lists or dicts of them.
 
-        One tensor, or tuples, lists or dicts of them.
+        The first axis of each tensor has length N.
         """
 
     def distance(self, features0: Any, features1: Any, /) -> Tensor:
         """(N,) distances between two results of :meth:`features`."""
+
+
+@runtime_checkable
+class Compilable(Protocol):
+    """A metric that provides another form of itself for :func:`torch.compile`."""
+
+    def compilable(self) -> Callable[[Tensor, Tensor], Tensor] | FeatureMetric:
+        """An equivalent metric to compile; it may share the weights of this one."""
 
 
 def measure(
@@ -80,42 +86,43 @@ def measure(
 
     Args:
         metric: any callable of two (N, 3, H, W) float32 batches in [-1, 1] that returns (N,)
-            distances, smaller being more alike. Of a :class:`FeatureMetric` the reference's
-            features are computed twice a triplet (whole and cropped), not once a distance.
-        dataset: map-style. Items are dicts: ``subset`` and ``sample`` (str); uint8 (3, H, W)
-            images, and what people said. Either ``ref``, ``p0``, ``p1`` and ``judge`` (2AFC), or
-            ``p0``, ``p1`` and ``same`` (JND), both shares of people in [0, 1] and all images of
-            one size; or ``p0``, ``p1`` and ``score``, any number, where pairs may differ in size
-            and those of one size that follow each other are compared together. Pairs have no
-            views.
+            distances; smaller is more alike. With a :class:`FeatureMetric` the features of a
+            reference are computed twice per triplet (whole and cropped), not once per distance.
+        dataset: map-style. Items are dicts with ``subset`` and ``sample`` (str), uint8 (3, H, W)
+            images, and people's judgment. Either ``ref``, ``p0``, ``p1`` and ``judge`` (2AFC), or
+            ``p0``, ``p1`` and ``same`` (JND), both shares of people in [0, 1], with all images of
+            one size; or ``p0``, ``p1`` and ``score``, any number, where the size may differ
+            between pairs. Pairs have no views.
         max_shift: S, in pixels; 0: ``full`` only.
-        direction: (dx, dy), each -1, 0 or 1: which way the distorted patches' window moves.
-        step: distance of the shifts in pixels; between pixels the distorted patches are resampled
-            bicubically, which itself blurs them.
-        batch_size: items that are loaded at a time. Of the same batches a CPU computes fewer at
-            a time, if images are large, and a GPU several views at a time, if they are small.
-        device: where to compute; a metric that is a module is moved there. Default: where the
-            metric's parameters are, the CPU if it has none.
-        num_workers: processes that load images.
-        precision: ``"float32"``, in which numbers are reported; it is strict, see
+        direction: (dx, dy), each -1, 0 or 1: direction in which the distorted window moves.
+        step: difference between successive shifts in pixels; between pixels the distorted patches
+            are resampled bicubically, which blurs them.
+        batch_size: number of items loaded at a time. On a CPU, large images are computed in
+            smaller batches; on a GPU, several views of small images are computed together.
+        device: device of the computation; a metric that is a module is moved there. Default: the
+            device of the metric's parameters, or the CPU if it has none.
+        num_workers: number of processes that load images.
+        precision: ``"float32"``, the precision of reported numbers, is strict, see
             :func:`~robust_lpips.evaluation.precision.computing_in`. ``"tf32"`` (NVIDIA GPUs),
-            ``"bfloat16"`` and ``"float16"`` (autocast) are faster where the hardware has them,
-            and turn the ranking of triplets that are nearly tied.
-        compile: compile the metric with :func:`torch.compile`, on GPUs into CUDA graphs. It takes
-            a minute or so at first, and again for each size of batch.
-        progress: show a progress bar; or a function, told after each batch how many items it had.
+            ``"bfloat16"`` and ``"float16"`` (autocast) are faster if the hardware supports them,
+            and change the ranking of triplets that are nearly tied.
+        compile: compile the metric with :func:`torch.compile`, on GPUs into CUDA graphs; a
+            :class:`Compilable` metric decides what is compiled. It takes about a minute, for each
+            size of batch.
+        progress: True to show a progress bar; or a function that is called after each batch with
+            its number of items.
 
     Returns:
-        For triplets a row a view and item, ``subset, sample, view, d0, d1, judge``, with
-        d0 = metric(ref, p0) and d1 = metric(ref, p1); for pairs a row an item,
-        ``subset, sample, distance`` and ``same`` or ``score``. Distances are float64: those of a
-        float32 metric keep their values.
+        For triplets one row per view and item, ``subset, sample, view, d0, d1, judge``, with
+        d0 = metric(ref, p0) and d1 = metric(ref, p1); for pairs one row per item,
+        ``subset, sample, distance`` and ``same`` or ``score``. Distances are float64, which holds
+        float32 values exactly.
 
     Raises:
         TypeError: the metric is not callable, or an item is not a dict.
-        ValueError: an unknown precision, or one that the device does not have; shifts that do not
-            fit the images; an empty dataset; items other than above; a metric that returns another
-            shape, or numbers that are not finite, with the sample's name.
+        ValueError: the precision is unknown or the device does not support it; shifts do not fit
+            the images; the data set is empty; items have other fields; or the metric returns
+            another shape or numbers that are not finite (the message names the sample).
 
     Example:
         >>> grey = torch.full((3, 8, 8), 120, dtype=torch.uint8)
@@ -160,11 +167,11 @@ def measure(
 
 
 def _reported(
-    measured: Iterator[Measured],
+    measured: Iterator[_BatchDistances],
     loader: DataLoader,
     progress: bool | Callable[[int], None],
-) -> Iterator[Measured]:
-    """Pass batches on, telling the user or the caller of each."""
+) -> Iterator[_BatchDistances]:
+    """Yield the batches, and report each to the user or the caller."""
     if not callable(progress):
         yield from tqdm(
             measured, desc="measure", unit="batch", total=len(loader), disable=not progress
@@ -180,25 +187,25 @@ def _measure_batches(
     batches: Iterable[tuple[Columns, dict[str, Any]]],
     views: ShiftViews,
     device: torch.device,
-) -> Iterator[Measured]:
-    """What each batch gives, checked."""
+) -> Iterator[_BatchDistances]:
+    """Measure each batch and check its distances."""
     columns: Columns | None = None
     for kind, batch in batches:
         if columns not in (None, kind):
-            raise ValueError("dataset mixes kinds of items, such as triplets and pairs")
+            raise ValueError("dataset must hold items of one kind: triplets, pairs or scored pairs")
         columns = kind
         names = [f"{s}/{n}" for s, n in zip(batch["subset"], batch["sample"], strict=True)]
         stacks = zip(*(batch.pop(name) for name in _IMAGES[kind]), strict=True)
         parts = _parts(stacks, device)
         found = [distances([_to_float(image, device) for image in part]) for part in parts]
-        # The one moment at which a GPU is waited for.
+        # The only synchronization with a GPU.
         values = torch.cat(found, dim=-1).double().cpu().numpy()
         shown = [FULL, *map(view_name, views.shifts)] if kind == TRIPLETS else [FULL]
-        yield Measured(kind, batch, shown, _checked(values, shown, names))
+        yield _BatchDistances(kind, batch, shown, _checked(values, shown, names))
 
 
 def _parts(stacks: Iterable[Sequence[Tensor]], device: torch.device) -> Iterator[Sequence[Tensor]]:
-    """Stacks of images, as many at a time as are best computed on together."""
+    """Split stacks of images into parts of the fastest size."""
     for stack in stacks:
         parts = -(-len(stack[0]) // at_a_time(stack[0], device)) if device.type == "cpu" else 1
         yield from zip(*(images.chunk(parts) for images in stack), strict=True)
@@ -210,10 +217,9 @@ def _distances_of(
     device: torch.device,
     compiled: bool,
 ) -> Distances:
-    """What gives the distances of all views of a batch."""
-    if compiled and isinstance(metric, RobustLPIPS) and metric.fused:
-        # A copy that shares its weights: the caller's stays as free to change as it was.
-        metric = copy.copy(metric).fuse()
+    """Build the function that gives the distances of all views of a batch."""
+    if compiled and isinstance(metric, Compilable):
+        metric = metric.compilable()
     if isinstance(metric, FeatureMetric):
         features, distance = metric.features, metric.distance
     else:
@@ -227,14 +233,14 @@ def _distances_of(
 
 
 class _Compiled:
-    """A function that is called as it is at first, so that layers can prepare what they need."""
+    """A compiled function whose first call is not compiled, so that layers can prepare."""
 
     def __init__(self, function: Distances, compiled: Distances) -> None:
         self._next = iter((function,))
         self._compiled = compiled
 
     def __call__(self, images: list[Tensor]) -> Tensor:
-        # A copy: where it is a CUDA graph, the next call writes to the same memory.
+        # A copy: the next call of a CUDA graph writes to the same memory.
         return next(self._next, self._compiled)(images).clone()
 
 
@@ -244,7 +250,7 @@ def _distances(
     views: ShiftViews,
     images: list[Tensor],
 ) -> Tensor:
-    """(V, D, N): at each view the D = 2 distances of ref to p0 and to p1, or the one of a pair."""
+    """Distances (V, D, N): per view, D = 2 of ref to p0 and to p1, or D = 1 of a pair."""
     if len(images) == 2:
         return _compared(features, distance, images)[None]
     ref, *distorted = images
@@ -267,10 +273,10 @@ def _compared(
 
 
 def _features(features: Callable[[Tensor], Any], images: list[Tensor]) -> Iterator[Any]:
-    """Features of each of the images; on a GPU of all at once, where they are small."""
+    """Features of each of the images; on a GPU of all small images at once."""
     device = images[0].device
-    # Never of some, and on CPUs of each by itself: what convolutions round to may depend on the
-    # batch and on the place in it, and equal images are to be at equal distances.
+    # All or one at a time, on CPUs always one: rounding in convolutions may depend on the batch
+    # and on the position in it, and equal images must have equal distances.
     if device.type == "cpu" or len(images) * len(images[0]) > at_a_time(images[0], device):
         return map(features, images)
     return _together(features, images)
@@ -287,14 +293,14 @@ def _part(features: Tensor, part: int, parts: int) -> Tensor:
     return features.chunk(parts)[part]
 
 
-def _table(measured: Iterable[Measured], count: int) -> pd.DataFrame:
-    """The tidy table, view after view, from what each batch gave of ``count`` items."""
+def _table(measured: Iterable[_BatchDistances], count: int) -> pd.DataFrame:
+    """Join the batches of ``count`` items to the tidy table, view after view."""
     fields: dict[str, list[Any]] = {}
     distances = np.empty((0, 0, count))
     begin = 0
     for batch in measured:
         if not begin:
-            # At once: small arrays kept from every batch would hold on to the memory between them.
+            # Allocated once: small arrays kept from all batches would fragment the memory.
             distances = np.empty((*batch.distances.shape[:2], count))
         end = begin + batch.distances.shape[-1]
         distances[..., begin:end] = batch.distances
@@ -309,18 +315,18 @@ def _table(measured: Iterable[Measured], count: int) -> pd.DataFrame:
 
 
 def _of_shape(distance: Any, images: Tensor) -> Tensor:
-    """A metric's answer, checked to be one distance an image."""
+    """Check that a metric returned one distance per image."""
     shape = tuple(distance.shape) if isinstance(distance, Tensor) else type(distance).__name__
     if shape != (len(images),):
         raise ValueError(
-            f"metric must return a tensor of shape ({len(images)},), one distance an image; "
+            f"metric must return a tensor of shape ({len(images)},), one distance per image; "
             f"got {shape}"
         )
     return distance
 
 
 def _checked(values: np.ndarray, views: Sequence[str], names: Sequence[str]) -> np.ndarray:
-    """Distances (V, D, N), or ValueError naming the samples where they are not finite."""
+    """Distances (V, D, N), or ValueError that names the samples without finite ones."""
     broken = ~np.isfinite(values)
     if broken.any():
         view = int(broken.any(axis=(1, 2)).argmax())
@@ -345,7 +351,7 @@ def _device_of(metric: object) -> torch.device:
 
 @contextmanager
 def _evaluation_mode(metric: object) -> Iterator[None]:
-    """Switch off dropout and the like; afterwards each module is in the mode it was in."""
+    """Set all modules to evaluation mode; afterwards restore the mode of each."""
     modules = list(metric.modules()) if isinstance(metric, nn.Module) else []
     training = [module.training for module in modules]
     try:
@@ -358,10 +364,10 @@ def _evaluation_mode(metric: object) -> Iterator[None]:
 
 
 def _collate(items: list[Any]) -> tuple[Columns, dict[str, Any]]:
-    """A batch of checked items, and which kind they are; images as stacks of one size each."""
+    """Kind and fields of a batch of checked items; images as stacks of one size each."""
     kinds = {_kind(item) for item in items}
     if len(kinds) > 1:
-        raise ValueError("dataset mixes kinds of items, such as triplets and pairs")
+        raise ValueError("dataset must hold items of one kind: triplets, pairs or scored pairs")
     kind = kinds.pop()
     images = _IMAGES[kind]
     names = ("subset", "sample")
@@ -387,12 +393,12 @@ def _check_sizes(items: Sequence[Mapping[str, Any]], images: Sequence[str]) -> N
             if item[name].shape != shape:
                 raise ValueError(
                     f"images must be of one size; got {tuple(item[name].shape)} for {name!r} of "
-                    f"{item['subset']}/{item['sample']} beside {tuple(shape)}"
+                    f"{item['subset']}/{item['sample']} next to {tuple(shape)}"
                 )
 
 
 def _kind(item: Any) -> Columns:
-    """Which kind of item it is, its fields checked."""
+    """Kind of an item, after a check of its fields."""
     if not isinstance(item, Mapping):
         raise TypeError(f"dataset items must be dicts; got {type(item).__name__}")
     kind = kind_of(item)

@@ -1,4 +1,4 @@
-"""Precisions to compute distances in."""
+"""Numerical precisions for computing distances."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def check_precision(precision: str, device: torch.device) -> None:
-    """Raise ValueError for an unknown precision, or one that ``device`` does not have."""
+    """Raise ValueError for an unknown precision, or one that ``device`` does not support."""
     allowed = get_args(Precision)
     if precision not in allowed:
         raise ValueError(f"precision must be one of {', '.join(allowed)}; got {precision!r}")
@@ -24,11 +24,11 @@ def check_precision(precision: str, device: torch.device) -> None:
 
 @contextmanager
 def computing_in(precision: Precision, device: torch.device) -> Iterator[None]:
-    """Compute on ``device`` in that precision, which :func:`check_precision` allowed.
+    """Compute on ``device`` in a precision that :func:`check_precision` accepts.
 
-    ``"float32"`` is strict, whatever is set outside: PyTorch's own default lets convolutions on
-    NVIDIA GPUs round their inputs to TF32 (10 bits of mantissa). ``"tf32"`` lets matrix products do
-    so, too. Half precisions are those of :class:`torch.autocast`.
+    ``"float32"`` is strict, regardless of global settings: by default PyTorch lets convolutions on
+    NVIDIA GPUs round their inputs to TF32 (10 bits of mantissa). ``"tf32"`` allows it for matrix
+    products as well. Half precisions are those of :class:`torch.autocast`.
     """
     half = _HALF.get(precision)
     switches = _tf32_switches() if half is None and device.type == "cuda" else []
@@ -44,12 +44,12 @@ def computing_in(precision: Precision, device: torch.device) -> Iterator[None]:
 
 
 def _tf32_switches() -> list[tuple[Any, str, dict[str, Any]]]:
-    """What says whether NVIDIA's libraries round: objects, attributes, values by precision."""
+    """Switches of TF32 in NVIDIA's libraries: objects, attributes, values by precision."""
     backends = (torch.backends.cudnn, torch.backends.cuda.matmul)
     try:
         for backend in backends:
             _ = backend.allow_tf32
-    except RuntimeError:  # which PyTorch does not tell where its newer switches were used
+    except RuntimeError:  # PyTorch refuses to read these after its newer switches were used
         backends = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)
         values = {"float32": "ieee", "tf32": "tf32"}
         return [(backend, "fp32_precision", values) for backend in backends]

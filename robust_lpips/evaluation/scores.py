@@ -28,11 +28,11 @@ GROUPS = {
     "real": ("superres", "deblur", "color", "frameinterp"),
 }
 
-# Where at least this share of people said the same, they agreed: four of BAPPS's five.
+# People agree if at least this share gave the same answer: four of BAPPS's five.
 AGREED = 0.8
 
 _SHARES = ("judge", "same")
-# Shares such as 0.8 come from files, of float32 too.
+# Shares such as 0.8 may have been rounded to float32.
 _TOLERANCE = 1e-6
 
 
@@ -40,7 +40,7 @@ _TOLERANCE = 1e-6
 
 
 def two_afc_score(d0: Vector, d1: Vector, judge: Vector) -> float:
-    """Two-alternative forced choice score, the share of people whose choice the metric makes.
+    """Two-alternative forced choice score: the share of people who agree with the metric.
 
     Args:
         d0: (N,) distances of the reference to p0.
@@ -48,12 +48,11 @@ def two_afc_score(d0: Vector, d1: Vector, judge: Vector) -> float:
         judge: (N,) share of people, in [0, 1], who found p1 closer.
 
     Returns:
-        The mean, in [0, 1], of ``judge`` where d1 < d0, ``1 - judge`` where d0 < d1 and 0.5 where
-        they are equal.
+        The mean, in [0, 1], of ``judge`` if d1 < d0, ``1 - judge`` if d0 < d1, and 0.5 if they are
+        equal.
 
     Raises:
-        ValueError: naming the argument that is empty, of another shape, not finite, or out of
-            range.
+        ValueError: an argument is empty, has another shape, is not finite, or is out of range.
 
     Source: Zhang et al., CVPR 2018, section 2.2.
 
@@ -65,7 +64,7 @@ def two_afc_score(d0: Vector, d1: Vector, judge: Vector) -> float:
 
 
 def rank_flips(d0: Vector, d1: Vector, d0_shifted: Vector, d1_shifted: Vector) -> np.ndarray:
-    """Of which triplets a shift changes which patch is nearer.
+    """Triplets whose ranking, the patch that is nearer, changes with a shift.
 
     Args:
         d0: (N,) distances of the reference to p0.
@@ -77,7 +76,7 @@ def rank_flips(d0: Vector, d1: Vector, d0_shifted: Vector, d1_shifted: Vector) -
         (N,) bool: ``d0 < d1`` differs from ``d0_shifted < d1_shifted``.
 
     Raises:
-        ValueError: naming the argument that is empty, of another shape, or not finite.
+        ValueError: an argument is empty, has another shape, or is not finite.
 
     Source: Ghildyal and Liu, ECCV 2022.
     """
@@ -88,7 +87,7 @@ def rank_flips(d0: Vector, d1: Vector, d0_shifted: Vector, d1_shifted: Vector) -
 
 
 def rank_flip_rate(d0: Vector, d1: Vector, d0_shifted: Vector, d1_shifted: Vector) -> float:
-    """Share of triplets, in [0, 1], of which a shift changes which patch is nearer.
+    """Share of triplets, in [0, 1], whose ranking changes with a shift.
 
     Arguments, errors and source are those of :func:`rank_flips`.
 
@@ -99,20 +98,20 @@ def rank_flip_rate(d0: Vector, d1: Vector, d0_shifted: Vector, d1_shifted: Vecto
 
 
 def jnd_map(distance: Vector, same: Vector) -> float:
-    """Average precision, in [0, 1], with which small distances find pairs that look the same.
+    """Average precision, in [0, 1], of small distances as detectors of pairs that look the same.
 
-    Pairs are sorted by distance; ``same`` and ``1 - same`` add up to true and false positives.
+    Pairs are sorted by distance; ``same`` and ``1 - same`` are summed to true and false positives.
     The score is the area under the monotone envelope of precision over recall (all points, as in
-    Pascal VOC from 2010 on). Equal distances enter as one point, so that order among them does
-    not count.
+    Pascal VOC since 2010). Equal distances are one point of the curve, so the order among them has
+    no effect.
 
     Args:
         distance: (N,) distances of the pairs.
-        same: (N,) share of people, in [0, 1], who took the pair for the same image.
+        same: (N,) share of people, in [0, 1], who judged the images of the pair to be the same.
 
     Raises:
-        ValueError: naming the argument that is empty, of another shape, not finite, or out of
-            range; or nobody took any pair for the same.
+        ValueError: an argument is empty, has another shape, is not finite, or is out of range, or
+            ``same`` is 0 for all pairs.
 
     Source: Zhang et al., CVPR 2018, section 2.2 (just noticeable differences).
 
@@ -126,17 +125,17 @@ def jnd_map(distance: Vector, same: Vector) -> float:
 
 
 class Ceilings(NamedTuple):
-    """2AFC, in [0, 1], that an oracle and one more person reach."""
+    """2AFC scores, in [0, 1], of an oracle and of one more person."""
 
     oracle: float
     one_more_person: float
 
 
 def ceilings(judge: Vector) -> Ceilings:
-    """What 2AFC can be reached, from the people's judgments alone.
+    """Upper bounds of 2AFC, from people's judgments alone.
 
     An oracle always sides with the majority: mean of max(j, 1 - j). One more person, who chooses
-    p1 with probability j, agrees with mean of j^2 + (1 - j)^2.
+    p1 with probability j, scores the mean of j^2 + (1 - j)^2.
 
     Args:
         judge: (N,) share of people, in [0, 1], who found p1 closer.
@@ -144,7 +143,7 @@ def ceilings(judge: Vector) -> Ceilings:
     Raises:
         ValueError: ``judge`` is empty, not (N,), not finite, or out of range.
 
-    Source: the second is the human row in the tables of Zhang et al., CVPR 2018.
+    Source: Zhang et al., CVPR 2018; one more person is the row "human" of their tables.
 
     >>> ceilings([0.5, 1.0])
     Ceilings(oracle=0.75, one_more_person=0.75)
@@ -158,17 +157,17 @@ def ceilings(judge: Vector) -> Ceilings:
 
 
 def triplet_outcomes(distances: pd.DataFrame) -> pd.DataFrame:
-    """What each triplet adds to each score; every score is the mean over a subset's rows.
+    """Contribution of each triplet to each score; a score is the mean over a subset's rows.
 
     Args:
-        distances: the table of :func:`~robust_lpips.evaluation.measure`.
+        distances: table of :func:`~robust_lpips.evaluation.measure`.
 
     Returns:
         ``subset, sample, judge``; ``two_afc``, in [0, 1], on the view ``full``; and ``rrf_n``, 1
-        where the rank at shift n differs from that at shift 0, for every shift above 0.
+        if the ranking at shift n differs from that at shift 0, else 0, for every shift above 0.
 
     Raises:
-        ValueError: columns, views or rows that are missing, repeated, or out of range.
+        ValueError: columns, views or rows are missing, repeated, or out of range.
     """
     return _outcomes(TripletTable.from_tidy(distances))
 
@@ -181,28 +180,28 @@ def summarize(
 ) -> pd.DataFrame:
     """2AFC and r_rf of each subset, and their means over subsets, with 95 % intervals.
 
-    2AFC is scored on the view ``full``, r_rf(n) is the share of triplets that rank otherwise at
-    shift n than at shift 0. The largest shift decides how the patches are cropped: state it beside
-    the numbers (:func:`~robust_lpips.evaluation.max_shift_of`).
+    2AFC is scored on the view ``full``; r_rf(n) is the share of triplets whose ranking at shift n
+    differs from that at shift 0. The largest shift decides how the patches are cropped: report it
+    with the numbers (:func:`~robust_lpips.evaluation.max_shift_of`).
 
-    Intervals are bootstrap percentiles. Clusters are drawn with replacement within each subset,
-    on their own, and the mean's interval is that of the mean over subsets.
+    Intervals are bootstrap percentiles. Clusters are resampled independently within each subset,
+    and the interval of the last row is that of the mean over subsets.
 
     Args:
-        distances: the table of :func:`~robust_lpips.evaluation.measure`.
-        n_boot: how many resamples; 0: no intervals (NaN).
+        distances: table of :func:`~robust_lpips.evaluation.measure`.
+        n_boot: number of resamples; 0: no intervals (NaN).
         seed: of the resamples. A subset's interval does not depend on the other subsets.
-        cluster: names a sample's cluster, which is drawn as a whole; None: each its own. The
-            default takes the patches of one photograph of the sample set together, and each
-            sample of BAPPS by itself.
+        cluster: gives a sample's cluster, which is resampled as a whole; None: all samples are
+            independent. By default, patches of one photograph of the sample set are a cluster,
+            and each sample of BAPPS is one.
 
     Returns:
-        A row a subset, in order of appearance, and a last row ``mean``: ``subset, n, two_afc,
+        One row per subset, in order of appearance, and a last row ``mean``: ``subset, n, two_afc,
         two_afc_low, two_afc_high``, and ``rrf_n, rrf_n_low, rrf_n_high`` for every shift n, all in
-        percent. Bounds are NaN where a subset has a single cluster.
+        percent. Bounds are NaN if a subset has a single cluster.
 
     Raises:
-        ValueError: columns, views or rows that are missing, repeated, or out of range.
+        ValueError: columns, views or rows are missing, repeated, or out of range.
 
     Source: Zhang et al., CVPR 2018 (2AFC); Ghildyal and Liu, ECCV 2022 (r_rf).
     """
@@ -224,9 +223,9 @@ def group_scores(
 
     Returns:
         Rows ``distortions`` (traditional, cnn), ``real`` (superres, deblur, color, frameinterp)
-        and ``all`` (every subset of the table), without groups of which there is nothing:
-        ``group, subsets, n``, and the columns of :func:`summarize`, means over ``subsets``, which
-        names those that the table has.
+        and ``all`` (all subsets of the table), without empty groups. Columns ``group``;
+        ``subsets``, the group's subsets that the table has; ``n``; and the scores of
+        :func:`summarize`, means over ``subsets``.
     """
     outcomes = triplet_outcomes(distances)
     groups = groups_of(list(outcomes["subset"].unique()))
@@ -242,24 +241,24 @@ def paired_difference(
     seed: int = 0,
     cluster: Cluster = photograph,
 ) -> pd.DataFrame:
-    """How two metrics differ on the same samples, with 95 % intervals of the difference.
+    """Difference between two metrics on the same samples, with 95 % intervals.
 
-    Both are resampled together, so that what makes a sample hard for both cancels.
+    Both metrics are resampled together (paired bootstrap), so that the difficulty of the samples
+    cancels.
 
     Args:
-        a: the table of :func:`~robust_lpips.evaluation.measure` of one metric.
-        b: that of the other, on the same samples and shifts.
-        n_boot: how many resamples; 0: no intervals (NaN).
+        a: table of :func:`~robust_lpips.evaluation.measure` of one metric.
+        b: table of the other metric, on the same samples and shifts.
+        n_boot: number of resamples; 0: no intervals (NaN).
         seed: of the resamples.
-        cluster: names a sample's cluster, see :func:`summarize`.
+        cluster: gives a sample's cluster, see :func:`summarize`.
 
     Returns:
         Rows ``two_afc`` and ``rrf_n`` for every shift n: ``quantity, a, b`` (means over subsets,
         in percent), ``difference`` (a - b), ``low, high``, in percentage points.
 
     Raises:
-        ValueError: a table that cannot be scored, samples that only one of them has, judgments or
-            shifts that differ.
+        ValueError: a table cannot be scored, or samples, judgments or shifts of the two differ.
     """
     a, b = paired_outcomes({"a": a, "b": b}).values()
     groups = [("all", list(a["subset"].unique()))]
@@ -267,16 +266,17 @@ def paired_difference(
 
 
 def ceilings_table(distances: pd.DataFrame) -> pd.DataFrame:
-    """What 2AFC can be reached on each subset, and the means over subsets: see :func:`ceilings`.
+    """Upper bounds of 2AFC by subset, and their means over subsets: see :func:`ceilings`.
 
     Args:
-        distances: the table of :func:`~robust_lpips.evaluation.measure`; only judgments are used.
+        distances: table of :func:`~robust_lpips.evaluation.measure`; only judgments are used.
 
     Returns:
-        A row a subset and a last row ``mean``: ``subset, n, oracle, one_more_person``, in percent.
+        One row per subset and a last row ``mean``: ``subset, n, oracle, one_more_person``, in
+        percent.
 
     Raises:
-        ValueError: columns, views or rows that are missing, repeated, or out of range.
+        ValueError: columns, views or rows are missing, repeated, or out of range.
     """
     triplets = TripletTable.from_tidy(distances).triplets
     rows = pd.DataFrame(
@@ -288,26 +288,27 @@ def ceilings_table(distances: pd.DataFrame) -> pd.DataFrame:
 
 
 def flip_details(distances: pd.DataFrame) -> pd.DataFrame:
-    """What the flips are: how many, whether they do good, and whether people agreed there.
+    """Rank flips in detail: their number, their effect on 2AFC, and people's agreement.
 
     Args:
-        distances: the table of :func:`~robust_lpips.evaluation.measure`, with shifts.
+        distances: table of :func:`~robust_lpips.evaluation.measure`, with shifts.
 
     Returns:
-        A row a shift (0 too) of each subset and of a last ``mean`` over subsets; ``n`` and
-        ``flips`` are sums there. Columns ``subset, shift, n, flips``, and in percent:
+        One row per shift (0 included) and subset, then one row ``mean`` per shift, with means over
+        subsets and the sums of ``n`` and ``flips``. Columns ``subset, shift, n, flips``, and in
+        percent:
 
-        - ``rrf``: share of triplets that rank otherwise than at shift 0;
+        - ``rrf``: share of triplets whose ranking differs from that at shift 0;
         - ``two_afc``: 2AFC at that shift;
-        - ``better``, ``worse``: share of the flips that turned to the side of more people, and of
-          fewer. The rest are triplets on which people were split evenly;
-        - ``rrf_agreed``, ``rrf_split``: r_rf of triplets on which at least 80 % of people said
-          the same (``max(judge, 1 - judge) >= 0.8``), and of the others.
+        - ``better``, ``worse``: share of the flips to the choice of the majority, and of the
+          minority. The rest are flips on which people were evenly split;
+        - ``rrf_agreed``, ``rrf_split``: r_rf of triplets on which at least 80 % of people gave the
+          same answer (``max(judge, 1 - judge) >= 0.8``), and of the others.
 
-        A share of nothing is NaN, and means leave it out.
+        Shares of empty sets are NaN; means ignore them.
 
     Raises:
-        ValueError: columns, views or rows that are missing, repeated, or out of range, or no
+        ValueError: columns, views or rows are missing, repeated, or out of range, or there are no
             shifted views.
     """
     table = TripletTable.from_tidy(distances)
@@ -356,23 +357,23 @@ def jnd_table(
     """Average precision of each subset of pairs, and the mean over subsets, with 95 % intervals.
 
     Args:
-        distances: the table of :func:`~robust_lpips.evaluation.measure` on pairs.
-        n_boot: how many resamples; 0: no intervals (NaN).
+        distances: table of :func:`~robust_lpips.evaluation.measure` on pairs.
+        n_boot: number of resamples; 0: no intervals (NaN).
         seed: of the resamples.
-        cluster: names a sample's cluster, see :func:`summarize`.
+        cluster: gives a sample's cluster, see :func:`summarize`.
 
     Returns:
-        A row a subset and a last row ``mean``: ``subset, n, jnd, jnd_low, jnd_high``, in percent,
-        see :func:`jnd_map`. Resamples without a pair that looks the same are left out.
+        One row per subset and a last row ``mean``: ``subset, n, jnd, jnd_low, jnd_high``, in
+        percent, see :func:`jnd_map`. Resamples without positives are left out.
 
     Raises:
-        ValueError: columns or rows that are missing, repeated, or out of range, or a subset that
-            has no positives.
+        ValueError: columns or rows are missing, repeated, or out of range, or a subset has no
+            positives.
     """
     check_table(distances, PAIRS)
     rows, replicates = [], []
     for subset, pairs in distances.groupby("subset", sort=False):
-        # Draws go to the samples by name, not by their order in the table.
+        # Sorted by name, so that resamples do not depend on the order of rows.
         pairs = pairs.sort_values("sample", kind="stable")
         distance, same = (pairs[name].to_numpy(dtype=np.float64) for name in ("distance", "same"))
         if same.sum() == 0:
@@ -390,26 +391,26 @@ def jnd_table(
     return table.assign(jnd_low=low, jnd_high=high)
 
 
-# --- What tables of several metrics share ------------------------------------------------------
+# --- Parts shared by tables of several metrics -------------------------------------------------
 
 
 def groups_of(subsets: list[str]) -> list[tuple[str, list[str]]]:
-    """The groups that the subsets make up, and which of them: of GROUPS, and ``all`` last."""
+    """Groups of GROUPS that the subsets belong to, each with its subsets, and ``all`` last."""
     groups = [(group, [s for s in subsets if s in members]) for group, members in GROUPS.items()]
     return [(group, members) for group, members in groups if members] + [("all", subsets)]
 
 
 def quantities(outcomes: pd.DataFrame) -> list[str]:
-    """The columns of a table of outcomes that are scores: two_afc and every rrf_n."""
+    """Columns of a table of outcomes that are scores: two_afc and every rrf_n."""
     return [name for name in outcomes.columns if name == "two_afc" or name.startswith("rrf_")]
 
 
 def paired_outcomes(distances: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    """Outcomes of several metrics on the same samples, by name, rows in the first one's order.
+    """Outcomes of several metrics on the same samples by name, rows in the first one's order.
 
     Raises:
-        ValueError: naming the table that cannot be scored, that lacks samples another has, or
-            whose judgments or shifts differ from the first one's.
+        ValueError: a table cannot be scored, lacks samples of another, or has other judgments or
+            shifts than the first one; the message names it.
     """
     tables = {name: TripletTable.from_tidy(table, name) for name, table in distances.items()}
     keys = ["subset", "sample"]
@@ -449,10 +450,10 @@ def difference_rows(
     seed: int,
     cluster: Cluster,
 ) -> pd.DataFrame:
-    """How two tables of :func:`paired_outcomes` differ, in means over each group's subsets.
+    """Differences between two tables of :func:`paired_outcomes`, as means over groups of subsets.
 
     Returns:
-        A row a group and quantity: ``group``, and the columns of :func:`paired_difference`.
+        One row per group and quantity: ``group``, and the columns of :func:`paired_difference`.
     """
     names = quantities(a)
     replicates = _replicates(
@@ -480,15 +481,15 @@ def difference_rows(
 
 
 def credit(d0: np.ndarray, d1: np.ndarray, judge: np.ndarray) -> np.ndarray:
-    """2AFC of each triplet."""
+    """2AFC score of each triplet, in [0, 1]."""
     return np.where(d1 < d0, judge, np.where(d0 < d1, 1 - judge, 0.5))
 
 
-# --- Inside ------------------------------------------------------------------------------------
+# --- Internal ----------------------------------------------------------------------------------
 
 
 def _vectors(**arguments: Vector) -> list[np.ndarray]:
-    """The arguments as float64 arrays of one shape (N,), or ValueError naming what is wrong."""
+    """Arguments as float64 arrays of one shape (N,), or ValueError that names the problem."""
     arrays = {}
     for name, values in arguments.items():
         if isinstance(values, torch.Tensor):
@@ -508,15 +509,15 @@ def _vectors(**arguments: Vector) -> list[np.ndarray]:
 
 
 def _average_precision(distance: np.ndarray, same: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Average precision (B,) of pairs that count (B, N) times; NaN where nothing is positive."""
+    """Average precision (B,) of pairs with multiplicities (B, N); NaN without positives."""
     order = np.argsort(distance, kind="stable")
     distance, same, weights = distance[order], same[order], weights[:, order]
-    # Equal distances are one point: the curve is read where each run of them ends.
+    # Equal distances are one point of the curve: the end of each run.
     last = np.append(distance[1:] != distance[:-1], True)
     positives = np.cumsum(weights * same, axis=1)[:, last]
     found = np.cumsum(weights, axis=1)[:, last]
     with np.errstate(invalid="ignore"):
-        # Nothing found yet: no precision; recall is still 0 there, so it adds nothing.
+        # Precision is undefined before the first pair; recall is 0 there, so it adds no area.
         precision = np.nan_to_num(positives / found)
         recall = positives / positives[:, -1:]
     envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
@@ -535,7 +536,7 @@ def _outcomes(table: TripletTable) -> pd.DataFrame:
 def _replicates(
     outcomes: pd.DataFrame, names: list[str], n_boot: int, seed: int, cluster: Cluster
 ) -> dict[str, np.ndarray]:
-    """By subset, (B, Q) means of the resampled outcomes."""
+    """Means (B, Q) of the resampled outcomes, by subset."""
     return {
         subset: bootstrap_means(
             rows[names].to_numpy(),
@@ -555,7 +556,7 @@ def _group_rows(
     seed: int,
     cluster: Cluster,
 ) -> pd.DataFrame:
-    """A row a group of subsets: the means over its subsets, and their intervals, in percent."""
+    """One row per group of subsets: means over its subsets and intervals, in percent."""
     names = quantities(outcomes)
     by_subset = outcomes.groupby("subset")[names]
     scores, counts = by_subset.mean(), by_subset.size()
@@ -572,7 +573,7 @@ def _group_rows(
 
 
 def _with_mean(rows: pd.DataFrame, counts: Iterable[str]) -> pd.DataFrame:
-    """The rows and one more, ``mean``: counts added, everything else averaged over subsets."""
+    """Append a row ``mean``: sums of the counts, means over subsets of all other columns."""
     counts = list(counts)
     last = rows.drop(columns="subset").mean().to_dict()
     last |= {name: rows[name].sum() for name in counts}
@@ -585,6 +586,6 @@ def _percent(values: np.ndarray) -> float:
 
 
 def _defined(values: np.ndarray) -> np.ndarray:
-    """Without NaN, unless there is nothing else."""
+    """Values without NaN; all values if all are NaN."""
     kept = values[~np.isnan(values)]
     return kept if len(kept) else values

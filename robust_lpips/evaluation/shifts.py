@@ -1,4 +1,4 @@
-"""Views of a triplet: the whole patches, and windows of them that lie a known shift apart."""
+"""Views of a triplet: the whole patches, and windows of them at a known shift."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ def view_name(shift: float) -> str:
 
 
 def parse_view(name: str) -> float | None:
-    """The shift in pixels that a view's name states; None for ``"full"``.
+    """Shift in pixels of the view with that name; None for ``"full"``.
 
     Raises:
-        ValueError: for a name that is neither ``"full"`` nor made by :func:`view_name`.
+        ValueError: the name is neither ``"full"`` nor one of :func:`view_name`.
     """
     if name == FULL:
         return None
     match = re.fullmatch(r"shift-(\d+(?:\.\d+)?)", str(name))
-    # One name a shift: "shift-1.0" beside "shift-1" would be two views of one thing.
+    # One name per shift: "shift-1.0" would be a second name of "shift-1".
     if not match or view_name(float(match[1])) != name:
         raise ValueError(f"view must be {FULL!r} or 'shift-<pixels>', as 'shift-2'; got {name!r}")
     return float(match[1])
@@ -43,25 +43,25 @@ def parse_view(name: str) -> float | None:
 
 @dataclass(frozen=True)
 class ShiftViews:
-    """Where the windows of a shifted comparison lie (Ghildyal and Liu, ECCV 2022).
+    """Windows of a shifted comparison (Ghildyal and Liu, ECCV 2022).
 
-    With a largest shift S, of a W-wide patch the reference is a window of W-S columns at the
-    patch's edge; the distorted patches are the window of that size n pixels further, for n from 0
+    For a largest shift S and patches of width W, the reference is a window of W-S columns at the
+    patch's edge; the distorted patches are windows of that size, moved by n pixels, for n from 0
     to S. Nothing is padded, and at whole pixels nothing is interpolated: every value is a pixel
-    of the image. Up and down it is the same with rows.
+    of the image. Vertical shifts are the same with rows.
 
     Args:
-        max_shift: S, in pixels; 0: no shifted views at all.
-        direction: (dx, dy), each -1, 0 or 1: which way the distorted window moves, right and down
-            being positive. Along a diagonal it moves n pixels on both axes.
-        step: distance of one shift to the next in pixels, a divisor of ``max_shift``. Windows
-            between pixels are resampled bicubically, which blurs (most at half a pixel): what the
-            distance does there is the effect of shift and blur together. The last tap of the
+        max_shift: S, in pixels; 0: no shifted views.
+        direction: (dx, dy), each -1, 0 or 1: direction in which the distorted window moves, with
+            right and down positive. Along a diagonal it moves n pixels on both axes.
+        step: difference between successive shifts in pixels, a divisor of ``max_shift``. Windows
+            between pixels are resampled bicubically, which blurs (most at half a pixel), so that
+            distances there show the effect of shift and blur together. The last tap of the
             kernel may lie a pixel outside the patch; it takes the edge's value.
 
     Raises:
-        ValueError: a negative or broken ``max_shift``, a direction other than above, or a step
-            that does not divide ``max_shift``.
+        ValueError: ``max_shift`` is negative or not a whole number, the direction is not one of
+            the above, or the step does not divide ``max_shift``.
 
     Example:
         >>> ShiftViews(max_shift=2, step=0.5).shifts
@@ -89,14 +89,14 @@ class ShiftViews:
 
     @property
     def shifts(self) -> tuple[float, ...]:
-        """0, step, 2 step, ... max_shift, in pixels; empty where ``max_shift`` is 0."""
+        """0, step, 2 step, ... max_shift, in pixels; empty if ``max_shift`` is 0."""
         if self.max_shift == 0:
             return ()
         count = round(self.max_shift / self.step)
         return tuple(round(i * self.step, _DIGITS) for i in range(count + 1))
 
     def reference(self, images: Tensor) -> Tensor:
-        """The reference's window, (..., H - |dy| S, W - |dx| S) of (..., H, W).
+        """Window of the reference, (..., H - |dy| S, W - |dx| S) of (..., H, W).
 
         Raises:
             ValueError: the images are not larger than ``max_shift`` along the direction.
@@ -104,10 +104,10 @@ class ShiftViews:
         return self._window(images, 0.0)
 
     def distorted(self, images: Tensor, shift: float) -> Tensor:
-        """The distorted patches' window at ``shift`` pixels, of the reference window's size.
+        """Window of the distorted patches at ``shift`` pixels, of the reference window's size.
 
-        Images are (..., H, W); between pixels they have to be (N, C, H, W) floating in [-1, 1],
-        and the result is clamped to that range, which bicubic resampling overshoots.
+        Images are (..., H, W); between pixels they must be (N, C, H, W), floating in [-1, 1], and
+        the result is clamped to that range, because bicubic resampling overshoots.
 
         Raises:
             ValueError: the images are not larger than ``max_shift`` along the direction, or
@@ -135,13 +135,13 @@ class ShiftViews:
             raise ValueError(
                 f"max_shift must be below the images' {axis}, {length}; got {self.max_shift}"
             )
-        # Moving left or up, the reference lies at the far edge, so that there is room to move.
+        # For moves left or up the reference lies at the far edge, which leaves room for the move.
         start = shift if way > 0 else self.max_shift - shift
         return start, length - self.max_shift
 
 
 def _resample(images: Tensor, left: float, top: float, columns: int, rows: int) -> Tensor:
-    """The (columns x rows) window whose corner lies between pixels, in bicubic interpolation."""
+    """Interpolate the (columns x rows) window with a corner between pixels, bicubically."""
     height, width = images.shape[-2:]
     x = torch.arange(columns, device=images.device, dtype=images.dtype) + left
     y = torch.arange(rows, device=images.device, dtype=images.dtype) + top

@@ -1,4 +1,4 @@
-"""Which differences between metrics hold: paired bootstrap intervals and McNemar's test."""
+"""Significance of differences between metrics: paired bootstrap and McNemar's test."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from robust_lpips.evaluation.scores import difference_rows, groups_of, paired_ou
 
 
 class McNemar(NamedTuple):
-    """Of two metrics on the same triplets: flips of one alone, and how likely that is by chance."""
+    """Result of McNemar's test: number of flips of one metric only, and the p-value."""
 
     only_a: int
     only_b: int
@@ -23,22 +23,22 @@ class McNemar(NamedTuple):
 
 
 def mcnemar(a: np.ndarray, b: np.ndarray) -> McNemar:
-    """McNemar's exact test of whether two metrics flip equally often on the same triplets.
+    """McNemar's exact test of the null hypothesis that two metrics flip equally often.
 
-    Triplets on which both flip, or neither, say nothing. Were the metrics alike, each of the
-    others would be a flip of one or the other with probability 1/2: the two-sided p-value is that
-    of the binomial distribution, 1 where there are no others.
+    Triplets on which both metrics flip, or neither, carry no information. Under the null
+    hypothesis each of the others is a flip of one or the other metric with probability 1/2, so
+    the two-sided p-value is that of the binomial distribution; it is 1 if there are no others.
 
-    The test takes triplets to be independent. Those of BAPPS may pass for that; patches of one
-    photograph do not, and p comes out too small. On the sample set the clustered intervals of
-    :func:`compare_pairs` are what counts.
+    The test assumes independent triplets, which roughly holds for BAPPS. Patches of one photograph
+    are dependent, and p is then too small: on the sample set use the clustered intervals of
+    :func:`compare_pairs`.
 
     Args:
-        a: (N,) bool, on which triplets one metric flips.
-        b: (N,) bool, on which the other does.
+        a: (N,) bool, True where the first metric flips.
+        b: (N,) bool, True where the second metric flips on the same triplet.
 
     Raises:
-        ValueError: not bool, not (N,), empty, or of different lengths.
+        ValueError: an argument is not bool, not (N,) or empty, or the lengths differ.
 
     Source: McNemar, Psychometrika 12, 1947; the exact form.
 
@@ -68,33 +68,33 @@ def compare_pairs(
     seed: int = 0,
     cluster: Cluster = photograph,
 ) -> pd.DataFrame:
-    """Of many metrics on the same samples, which two differ, in 2AFC and in r_rf.
+    """Compare pairs of metrics on the same samples, in 2AFC and in r_rf.
 
-    The intervals are those of :func:`~robust_lpips.evaluation.paired_difference`, to the number:
-    a pair's rows do not depend on the other tables. Nothing is corrected for the number of pairs.
+    The intervals equal those of :func:`~robust_lpips.evaluation.paired_difference`: a pair's rows
+    do not depend on the other tables. There is no correction for multiple comparisons.
 
     McNemar's test counts the flips of all subsets together, while r_rf is the mean over subsets,
     and it takes triplets to be independent, see :func:`mcnemar`. On the sample set, where many
     patches share a photograph, rely on the clustered intervals, not on the p-values.
 
     Args:
-        tables: the table of :func:`~robust_lpips.evaluation.measure` by metric, all on the same
+        tables: tables of :func:`~robust_lpips.evaluation.measure` by metric, all on the same
             samples and shifts.
-        pairs: (a, b) names of ``tables`` to compare; None: every two, in their order. Tables that
-            no pair names are not looked at.
-        n_boot: how many resamples; 0: no intervals (NaN), and nothing holds.
+        pairs: (a, b) names of ``tables`` to compare; None: all pairs, in order. Tables that no
+            pair names are ignored.
+        n_boot: number of resamples; 0: no intervals (NaN), and no difference holds.
         seed: of the resamples.
-        cluster: names a sample's cluster, see :func:`~robust_lpips.evaluation.summarize`.
+        cluster: gives a sample's cluster, see :func:`~robust_lpips.evaluation.summarize`.
 
     Returns:
-        A row a pair and quantity, ``two_afc`` and every ``rrf_n``: ``a, b`` (names), ``quantity``,
-        ``value_a, value_b`` (means over subsets, in percent), ``difference`` (a - b), ``low,
-        high`` (95 %, in percentage points), ``holds`` (bool, the interval excludes 0; False where
-        it is NaN), and ``only_a, only_b, p_value`` of McNemar's test on the flips, NaN for
-        ``two_afc``.
+        One row per pair and quantity (``two_afc`` and every ``rrf_n``): ``a, b`` (names),
+        ``quantity``, ``value_a, value_b`` (means over subsets, in percent), ``difference``
+        (a - b), ``low, high`` (95 %, in percentage points), ``holds`` (bool: the interval excludes
+        0; False if it is NaN), and ``only_a, only_b, p_value`` of McNemar's test on the flips, NaN
+        for ``two_afc``.
 
     Raises:
-        ValueError: fewer than two tables, pairs that are none or name an unknown table, or tables
+        ValueError: fewer than two tables, no pairs, a pair that names an unknown table, or tables
             that cannot be scored or paired; the message names them.
     """
     pairs = _checked_pairs(tables, pairs)
@@ -111,14 +111,14 @@ def group_differences(
     seed: int = 0,
     cluster: Cluster = photograph,
 ) -> pd.DataFrame:
-    """How two metrics differ by group of BAPPS: distortions, real algorithms and all.
+    """Differences between two metrics by group of BAPPS: distortions, real algorithms, and all.
 
     Args and errors are those of :func:`~robust_lpips.evaluation.paired_difference`.
 
     Returns:
-        Rows of each group that the tables have subsets of, ``all`` last, and in it of each
-        quantity: ``group, quantity, a, b, difference, low, high`` as there, means over the group's
-        subsets, and ``holds``, whether the interval excludes 0.
+        One row per group and quantity, for the groups with subsets in the tables, ``all`` last:
+        ``group, quantity, a, b, difference, low, high`` as in ``paired_difference``, with means
+        over the group's subsets, and ``holds`` (bool: the interval excludes 0).
     """
     a, b = paired_outcomes({"a": a, "b": b}).values()
     groups = groups_of(list(a["subset"].unique()))

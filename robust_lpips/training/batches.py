@@ -1,4 +1,4 @@
-"""Which triplets a step takes: known from seed, epoch and step, so that training can go on."""
+"""Batches of triplets as a function of seed, epoch and step, so that training can resume."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from torch.utils.data import Sampler
 
 
 class EpochBatches(Sampler[list[int]]):
-    """Batches of one epoch in random order, from any step on, shared among processes.
+    """Batches of one epoch in random order, from any step on, distributed over processes.
 
-    A step's batch is the same for any number of processes, which take every ``world_size``-th of
-    it each; batch normalisation sees a process's own part of it. A last batch of fewer triplets
-    than processes is left out.
+    A step's batch does not depend on the number of processes, each of which takes every
+    ``world_size``-th triplet of it; batch normalisation sees only the part of its process. A last
+    batch with fewer triplets than processes is left out.
 
     Args:
-        n: how many triplets there are.
-        batch_size: triplets a step, over all processes.
+        n: number of triplets.
+        batch_size: triplets per step, over all processes.
         seed: of the order.
-        rank: which of the processes this is.
-        world_size: how many there are.
+        rank: index of this process.
+        world_size: number of processes.
 
     Attributes:
-        epoch: which epoch to go through.
-        first: the step to begin with.
+        epoch: the epoch to iterate over.
+        first: the step to start from.
 
     Raises:
-        ValueError: a batch, or the whole set, is too small for that many processes.
+        ValueError: a batch, or the whole set, has fewer triplets than there are processes.
     """
 
     def __init__(
@@ -51,11 +51,11 @@ class EpochBatches(Sampler[list[int]]):
             yield batch[self.rank :: self.world_size]
 
     def triplets(self, step: int) -> int:
-        """How many triplets a step has, over all processes."""
+        """Number of triplets of a step, over all processes."""
         return min(self.batch_size, self.n - step * self.batch_size)
 
     def whole(self) -> Iterator[list[int]]:
-        """The batches of all processes together."""
+        """Batches of all processes together."""
         # Torch's generators on the CPU take 32 bits of a seed, too few for both numbers.
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self.n).tolist()
         for step in range(self.first, self.steps):

@@ -45,35 +45,36 @@ def fit(
 ) -> pd.DataFrame:
     """Train ``metric`` in place (Zhang et al., CVPR 2018, Sec. 3).
 
-    Where ``output`` holds a checkpoint of the same training, it goes on from there, and the end is
-    the same, to the bit on a CPU, as without the interruption. Torch's global generators are left
-    as training used them.
+    If ``output`` holds a checkpoint of the same training, training resumes from it, and the result
+    is the same, on a CPU to the bit, as without the interruption. Training advances torch's global
+    random generators.
 
     Args:
         metric: with ``linear=True``, unless only the head learns.
         dataset: items as :class:`robust_lpips.data.TwoAFCDataset`; for ``target="teacher"`` also
             with ``teacher``, the teacher's two distances.
-        recipe: how.
+        recipe: hyperparameters of the training.
         seed: of the order of triplets, the dropout and the head.
         validation: triplets on which the metric is scored before training and after every epoch.
         output: folder for ``last.pt``, ``best.pt`` (by 2AFC on ``validation``; the first of equal
-            ones) and the log; both checkpoints are what ``RobustLPIPS(weights=...)`` takes. None:
-            nothing is written.
-        provenance: numbers, strings and containers of them that say where metric and triplets come
-            from; kept in the checkpoints.
-        checkpoint_every: steps after which ``last.pt`` is written, beside the end of each epoch.
+            ones) and the log; ``RobustLPIPS(weights=...)`` reads both checkpoints. None: nothing
+            is written.
+        provenance: numbers, strings and containers of them that describe the origin of the metric
+            and of the triplets; kept in the checkpoints.
+        checkpoint_every: number of steps between writes of ``last.pt``, which is also written at
+            the end of each epoch.
         fabric: device, precision and processes, launched; default: one process, the metric's own
             device, float32.
-        num_workers: processes that load images.
+        num_workers: number of processes that load images.
         on_step: called with the loss after every step.
 
     Returns:
-        A row an epoch, the first before training: ``epoch, loss, accuracy, validation,
+        One row per epoch, the first before training: ``epoch, loss, accuracy, validation,
         learning_rate``; accuracies are 2AFC scores in [0, 1].
 
     Raises:
-        ValueError: for a metric without 1x1 weights, where the loss is not finite, and for an
-            ``output`` that holds another training.
+        ValueError: the metric has no 1x1 weights, the loss is not finite, or ``output`` holds
+            another training.
     """
     if not metric.linear and recipe.mode != "head":
         raise ValueError("metric must have 1x1 weights to train: build it with linear=True")
@@ -84,7 +85,7 @@ def fit(
         len(dataset), recipe.batch_size, seed, fabric.global_rank, fabric.world_size
     )
     torch.manual_seed(seed)
-    # Distances of a metric in half precision are float32.
+    # A metric in half precision has float32 distances.
     dtype = torch.promote_types(metric.shift.dtype, torch.float32)
     trainee = Trainee(metric, OBJECTIVES[recipe.target]().to(dtype), recipe)
     fabric.to_device(trainee)
@@ -96,7 +97,7 @@ def fit(
         )
         scheduler = LambdaLR(optimizer, recipe.decay)
         model, optimizer = fabric.setup(trainee, optimizer)
-        # From here on processes draw dropout of their own.
+        # From here on each process draws its own dropout.
         torch.manual_seed(seed + fabric.global_rank)
         settings = {"seed": seed, "triplets": len(dataset), "recipe": asdict(recipe)}
         settings |= dict(provenance or {})
@@ -107,7 +108,7 @@ def fit(
             dataset,
             batch_sampler=batches,
             num_workers=num_workers,
-            # Of its own: the global one is dropout's, and has to be where it was left.
+            # Separate from the global generator, which dropout draws from and which is restored.
             generator=torch.Generator(),
         )
         with TrainingLog(session, batches.steps) as log:
@@ -118,7 +119,7 @@ def fit(
                     loss, accuracy = _step(session, model, batch, triplets)
                     progress.count(loss, accuracy, triplets)
                     log.step(loss, accuracy)
-                    # After the last step comes the checkpoint of the epoch.
+                    # The last step is followed by the checkpoint of the epoch.
                     if progress.step % checkpoint_every == 0 and progress.step < batches.steps:
                         session.save(LAST)
                     if on_step is not None:
@@ -126,7 +127,7 @@ def fit(
                 progress.end_epoch(validate(), session.learning_rate)
                 scheduler.step()
                 log.epoch()
-                # In this order: a run cut off between the two repeats the epoch, and writes both.
+                # In this order: a run stopped between the two repeats the epoch and writes both.
                 session.save(*[BEST] * progress.best_is_last, LAST)
     return pd.DataFrame(progress.history)
 
@@ -134,7 +135,7 @@ def fit(
 def _step(
     session: Session, model: nn.Module, batch: Mapping[str, Any], triplets: int
 ) -> tuple[float, float]:
-    """One step on this process's part of ``triplets``; loss and accuracy of them all."""
+    """Take one step on this process's part of ``triplets``; return loss and accuracy of all."""
     fabric, progress = session.fabric, session.progress
     images, targets = split(fabric.to_device(batch))
     loss, d0, d1 = model(images, targets)
@@ -155,17 +156,17 @@ def _step(
 
 
 def _start_objective(trainee: Trainee, items: list[dict[str, Any]], fabric: Fabric) -> None:
-    """Starting values from the first step's triplets, all of them in every process."""
+    """Set starting values from all triplets of the first step, in every process."""
     images, targets = split(fabric.to_device(default_collate(items)))
     with torch.no_grad():
         trainee.objective.start(*trainee.distances(images), targets.tensors)
 
 
 def _validate(session: Session, dataset: Dataset | None, num_workers: int) -> float | None:
-    """2AFC on the validation triplets, a mean over subsets, in [0, 1]."""
+    """2AFC on the validation triplets, mean over subsets, in [0, 1]; None without triplets."""
     score = None
     if dataset is not None and session.fabric.is_global_zero:
-        # Loading draws from the generator that dropout draws from next.
+        # Loading draws from the generator of dropout, so that is restored afterwards.
         with torch.random.fork_rng(devices=[]):
             table = measure(
                 session.trainee.metric,
@@ -179,10 +180,10 @@ def _validate(session: Session, dataset: Dataset | None, num_workers: int) -> fl
 
 
 def launch(device: torch.device | str = "cpu", precision: str = "32") -> Fabric:
-    """Fabric for this process, or for those that ``torchrun`` started.
+    """Launch Fabric for this process, or for the processes that ``torchrun`` started.
 
     Args:
-        device: ``"cpu"``, ``"cuda"`` or ``"cuda:1"``; under ``torchrun`` each process takes its
+        device: ``"cpu"``, ``"cuda"`` or ``"cuda:1"``; under ``torchrun`` each process uses its
             own GPU.
         precision: ``"32"`` or ``"bf16-mixed"``.
 

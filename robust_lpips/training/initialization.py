@@ -1,4 +1,4 @@
-"""What training starts from, by name: random weights, those of ImageNet, k-means, or a file."""
+"""Initial weights of a training: random, ImageNet, k-means, or a file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _RELEASED = {"imagenet": imagenet_trunk, "imagenet-antialiased": antialiased_ima
 
 INITS: tuple[str, ...] = ("random", *_RELEASED, "kmeans")
 
-# Of all references that k-means sees together: 256 of 64x64, 16 of 256x256.
+# Pixels of all references for k-means: 256 of 64x64, 16 of 256x256.
 _KMEANS_PIXELS = 2**20
 
 
@@ -35,24 +35,25 @@ def initialize(
     seed: int = 0,
     dataset: Dataset | None = None,
 ) -> None:
-    """Set the trunk of ``metric`` in place, to what depends on the arguments alone.
+    """Initialize the trunk of ``metric`` in place, as a function of the arguments alone.
 
     Args:
-        metric: whose ``backbone`` is changed; its 1x1 weights only by a checkpoint that has some.
+        metric: its ``backbone`` is changed; its 1x1 weights are changed only by a checkpoint that
+            has 1x1 weights.
         init: ``"random"``: Gaussian, as ``RobustLPIPS(config, weights=None)`` draws it after
             ``torch.manual_seed(seed)``. ``"imagenet"``: torchvision's weights.
             ``"imagenet-antialiased"``: those of ``antialiased_cnns``. ``"kmeans"``:
             :func:`~robust_lpips.training.kmeans.kmeans_initialize` on references of ``dataset``.
             Or the path of a file: a checkpoint of ours, or a state dict of torchvision's network.
-        seed: of what is random: adaptive filters and skips too, which ImageNet's networks do not
-            have. Torch's global generator is left as it is.
-        dataset: for ``"kmeans"``: items whose ``ref`` is a (3, H, W) image, ``uint8`` or in
-            [-1, 1], all of one size. Evenly spaced ones are taken, a million pixels in all.
+        seed: of all random weights, including adaptive filters and skips, which ImageNet's
+            networks do not have. Torch's global generator is not used.
+        dataset: for ``"kmeans"``: items with ``ref``, a (3, H, W) image, ``uint8`` or in [-1, 1],
+            all of one size. Evenly spaced items are used, with a million pixels in total.
 
     Raises:
-        ValueError: for an unknown name, a file that does not fit ``metric.config``, and
-            ``"kmeans"`` without a dataset or with one of too few images.
-        FileNotFoundError: no such file, or weights that cannot be downloaded.
+        ValueError: the name is unknown, the file does not fit ``metric.config``, or for
+            ``"kmeans"`` the data set is missing or has too few images.
+        FileNotFoundError: no such file, or the weights cannot be downloaded.
     """
     # Found before anything is changed.
     trunk, linear = _find(init, metric.config)
@@ -68,7 +69,7 @@ def initialize(
 
 
 def _find(init: str | Path, config: BackboneConfig) -> tuple[State, State]:
-    """Weights of the trunk and 1x1 weights, as far as ``init`` brings any."""
+    """Weights of the trunk and 1x1 weights that ``init`` provides; empty if it has none."""
     if init in _RELEASED:
         return _RELEASED[init](config), {}
     if init in INITS:
@@ -91,7 +92,7 @@ def _read(path: Path, config: BackboneConfig) -> tuple[State, State]:
 
 
 def _is_checkpoint(path: Path) -> bool:
-    """Whether :func:`~robust_lpips.weights.save_checkpoint` wrote it."""
+    """True for a file of :func:`~robust_lpips.weights.save_checkpoint`."""
     try:
         read_checkpoint(path)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Initial filters from the images: k-means of whitened patches, a layer at a time."""
+"""Initial filters from images: k-means of whitened patches, layer by layer."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from torch import Tensor, nn
 from robust_lpips.backbones import AdaptiveBlurPool
 from robust_lpips.metric import RobustLPIPS
 
-# Mean of each channel's output, the beta of Krähenbühl et al.: a little more than half of them
-# pass the ReLU. The value is the default of the code that they released.
+# Mean output of each channel, beta in Krähenbühl et al.: slightly more than half of the values
+# pass the ReLU. The default of their released code.
 BETA = 0.1
 
-# What is a smaller share than this of its like is float32's rounding.
+# Relative size below which a value is rounding error of float32.
 _ROUNDING = 1e-6
-# Each brings the subspace closer to the leading components: three hold 99 % of their variance in
-# every layer of AlexNet.
+# Three iterations capture 99 % of the variance of the leading components in all layers of AlexNet.
 _SUBSPACE_ITERATIONS = 3
 
 
@@ -33,33 +32,33 @@ def kmeans_initialize(
     patches: int = 10_000,
     iterations: int = 10,
 ) -> None:
-    """Set the filters of ``metric.backbone`` to what its layers see most (Krähenbühl et al., 2016).
+    """Set the filters of ``metric.backbone`` by k-means of its inputs (Krähenbühl et al., 2016).
 
-    In the order of execution, each convolution is given its filters before it runs: patches of its
-    input, drawn at positions where it is applied, are whitened and clustered by spherical k-means
-    (Coates and Ng, 2012), and the centroids are the filters. Then each is scaled so that its
-    output over the patches has standard deviation 1, and its bias, where it has one, set so that
-    the mean is ``BETA``.
+    Each convolution, in the order of execution, is set before it runs: patches of its input, drawn
+    at positions where it is applied, are whitened and clustered by spherical k-means (Coates and
+    Ng, 2012), and the centroids are the filters. Each filter is then scaled so that its output
+    over the patches has standard deviation 1, and its bias, if any, is set so that the mean is
+    ``BETA``.
 
     As in the authors' code, a layer of k filters is whitened in the k leading principal
-    components. What is left out is the scaling between layers that evens out how fast they learn:
-    to the distance it would be hardly visible, which divides features by their norm, and Adam's
-    steps do not depend on the scale of gradients. Batch normalisation stays as it is, and so do
-    convolutions that predict filters (:class:`~robust_lpips.backbones.AdaptiveBlurPool`).
+    components. Their scaling between layers, which equalizes learning rates, is left out: the
+    distance divides features by their norm, and Adam's steps do not depend on the scale of
+    gradients. Batch normalisation and convolutions that predict filters
+    (:class:`~robust_lpips.backbones.AdaptiveBlurPool`) are not changed.
 
     The same seed gives the same filters; torch's global generator is not used.
 
     Args:
-        metric: whose backbone is changed, in place.
-        images: (N, 3, H, W), as :meth:`RobustLPIPS.features` takes them. They pass together: the
-            largest feature of all of them has to fit into memory twice.
+        metric: its backbone is changed in place.
+        images: (N, 3, H, W), as :meth:`RobustLPIPS.features` takes them. They are one batch: twice
+            the largest feature of all images must fit into memory.
         seed: of patches and clusters.
-        patches: how many to draw, at most, for each layer.
-        iterations: of k-means.
+        patches: largest number of patches per layer.
+        iterations: number of iterations of k-means.
 
     Raises:
-        ValueError: a layer has more filters than there are patches of its input, or sees the same
-            everywhere. Layers before it have been set.
+        ValueError: a layer has more filters than there are patches of its input, or its input is
+            constant. Earlier layers have been changed.
 
     Sources:
         Krähenbühl, Doersch, Donahue and Darrell, "Data-dependent Initializations of Convolutional
@@ -84,7 +83,7 @@ def kmeans_initialize(
 
 
 def _convolutions(backbone: nn.Module) -> Iterator[tuple[str, nn.Conv2d]]:
-    """The convolutions that extract features, by name."""
+    """Convolutions that extract features, by name."""
     predictors = {
         module.conv for module in backbone.modules() if isinstance(module, AdaptiveBlurPool)
     }
@@ -94,7 +93,7 @@ def _convolutions(backbone: nn.Module) -> Iterator[tuple[str, nn.Conv2d]]:
 
 
 def _sample_patches(layer: nn.Conv2d, x: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Up to ``count`` different patches that ``layer`` is applied to, (P, D), in float32.
+    """Draw up to ``count`` different patches that ``layer`` is applied to, (P, D), in float32.
 
     D is the number of weights of a filter; ``x`` is the input, (N, C, H, W).
     """
@@ -125,19 +124,19 @@ def _check_patches(patches: Tensor, name: str, filters: int) -> None:
 
 
 def _cluster(centred: Tensor, k: int, iterations: int, generator: torch.Generator) -> Tensor:
-    """(k, D) filters that respond to ``centred`` (P, D) as the centroids do when it is white."""
+    """Filters (k, D) that respond to ``centred`` (P, D) like the centroids to its whitened form."""
     whitening = _whitening(centred, k, generator)
     centroids = _spherical_kmeans(centred @ whitening, k, iterations, generator)
     return centroids @ whitening.T
 
 
 def _whitening(centred: Tensor, components: int, generator: torch.Generator) -> Tensor:
-    """(D, c) matrix that takes ``centred`` (P, D) to uncorrelated variables of variance 1.
+    """Matrix (D, c) that maps ``centred`` (P, D) to uncorrelated variables of variance 1.
 
-    They span the leading ``components`` principal components, less those of no variance, which
-    subspace iteration finds (Halko, Martinsson and Tropp, SIAM Review 2011, Sec. 4.5): the whole
-    eigenvalue problem of VGG-16's 4608 weights would take minutes. Where D is no larger than
-    ``components``, all of them are found.
+    The variables span the ``components`` leading principal components, without those of zero
+    variance. They are found by subspace iteration (Halko, Martinsson and Tropp, SIAM Review 2011,
+    Sec. 4.5), because the full eigenvalue problem of VGG-16's 4608 weights takes minutes. If D is
+    at most ``components``, all components are found.
     """
     dimensions = centred.shape[1]
     start = torch.randn(dimensions, min(components, dimensions), generator=generator)
@@ -153,15 +152,15 @@ def _whitening(centred: Tensor, components: int, generator: torch.Generator) -> 
 def _spherical_kmeans(
     points: Tensor, k: int, iterations: int, generator: torch.Generator
 ) -> Tensor:
-    """Centroids (k, c) of unit length, by direction, of ``points`` (P, c).
+    """Unit-length centroids (k, c) of ``points`` (P, c), clustered by direction.
 
-    A cluster that loses all of its points starts again from another one.
+    A cluster that loses all of its points restarts from a random point.
     """
     points = F.normalize(points)
     centroids = points[_draw(len(points), k, generator)]
     for _ in range(iterations):
         members = F.one_hot((points @ centroids.T).argmax(dim=1), k)
-        # A product, because adding by index is in no fixed order on GPUs.
+        # A product, because scattered additions on GPUs have no fixed order.
         sums = members.T.to(points) @ points
         empty = members.sum(dim=0) == 0
         sums[empty] = points[_draw(len(points), int(empty.sum()), generator)]
@@ -179,5 +178,5 @@ def _set_normalized(layer: nn.Conv2d, filters: Tensor, centred: Tensor, mean: Te
 
 
 def _draw(n: int, count: int, generator: torch.Generator) -> Tensor:
-    """Up to ``count`` different indices below ``n``, in random order."""
+    """Draw up to ``count`` different indices below ``n``, in random order."""
     return torch.randperm(n, generator=generator)[:count]

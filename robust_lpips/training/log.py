@@ -1,4 +1,4 @@
-"""What training writes down while it runs: CSV always, TensorBoard where it is installed."""
+"""Logs of a training: CSV files, and TensorBoard if it is installed."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ STEPS_FILE, HISTORY_FILE, TENSORBOARD_FOLDER = "steps.csv", "history.csv", "tens
 
 
 class TrainingLog:
-    """``steps.csv``, a line a step, ``history.csv``, a line an epoch, and TensorBoard's events.
+    """``steps.csv`` with one line per step, ``history.csv`` with one per epoch, and TensorBoard.
 
     ``accuracy`` is the mean 2AFC score on the step's triplets, in [0, 1]. Epochs and steps are
-    counted from 0 in ``steps.csv``; ``history.csv`` is what :func:`~robust_lpips.training.fit`
-    returns. Lines of an interrupted run that its last checkpoint does not know are taken back.
+    counted from 0 in ``steps.csv``; ``history.csv`` is the table that
+    :func:`~robust_lpips.training.fit` returns. When a training resumes, lines of steps after the
+    last checkpoint are removed.
 
-    A context manager. Without a folder, and in any process but the first, it does nothing.
+    A context manager. Without a folder, and in all processes but the first, it does nothing.
 
     Args:
-        session: its folder is where, its progress what is logged.
-        steps: of an epoch.
+        session: the training, whose progress is logged in its folder.
+        steps: number of steps per epoch.
     """
 
     def __init__(self, session: Session, steps: int) -> None:
@@ -47,7 +48,7 @@ class TrainingLog:
         self._tensorboard = None
         spec = importlib.util.find_spec("tensorboard")
         if spec is not None and spec.origin is not None:  # not just a folder of that name
-            # What was logged after the last checkpoint is taken back.
+            # Events after the last checkpoint are removed.
             self._tensorboard = TensorBoardLogger(
                 folder, name=TENSORBOARD_FOLDER, version="", purge_step=self._steps_done + 1
             )
@@ -65,7 +66,7 @@ class TrainingLog:
                 self._tensorboard.finalize("finished" if error is None else "failed")
 
     def step(self, loss: float, accuracy: float) -> None:
-        """The step that has just been counted."""
+        """Log the step that has just been counted."""
         if self.active:
             progress = self.session.progress
             values = {
@@ -77,7 +78,7 @@ class TrainingLog:
             self._events(values)
 
     def epoch(self) -> None:
-        """The epoch that has just ended."""
+        """Log the epoch that has just ended."""
         if self.active:
             history = self.session.progress.history
             write_csv(pd.DataFrame(history), self.session.folder / HISTORY_FILE)
@@ -96,10 +97,10 @@ class TrainingLog:
 
 
 def _cut(path: Path, progress: Progress) -> None:
-    """Leave the lines of the steps that ``progress`` has counted, under a header."""
+    """Keep only the header and the lines of steps that ``progress`` has counted."""
     steps = pd.DataFrame(columns=list(STEP_COLUMNS))
     if path.is_file():
-        # As text, so that what stays is written as it was; a kill may have cut the last line.
+        # As text, so that kept lines do not change; the last line may be incomplete after a kill.
         found = pd.read_csv(path, dtype=str, on_bad_lines="skip").dropna()
         numbers = found[["epoch", "step"]].astype(int)
         same_epoch = numbers["epoch"] == progress.epoch

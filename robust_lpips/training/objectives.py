@@ -1,4 +1,4 @@
-"""What a network is trained to: people's judgments, or another metric's distances."""
+"""Training objectives: people's judgments, or the distances of another metric."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# Keeps the logarithm finite for patches that hardly differ; well below a visible distance.
+# Keeps the logarithm finite for nearly equal patches; well below a visible distance.
 _LOG_FLOOR = 1e-3
 
 

@@ -1,4 +1,4 @@
-"""How a metric is trained, as data."""
+"""Hyperparameters of a training."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ TARGETS: tuple[str, ...] = get_args(Target)
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a metric is trained; the defaults are those of the papers, from scratch.
+    """Hyperparameters of a training; the defaults are the papers', for training from scratch.
 
     Attributes:
         target: ``"judge"``, the ranking loss on people's judgments (Zhang et al., CVPR 2018), or
             ``"teacher"``, distillation of another metric.
         epochs: passes over the triplets.
-        decay_epochs: how many of the last epochs lower the learning rate, in equal steps.
+        decay_epochs: number of last epochs in which the learning rate decreases, in equal steps.
         learning_rate: of Adam.
-        batch_size: triplets a step, over all processes.
+        batch_size: triplets per step, over all processes.
         dropout: share of squared differences left out before each 1x1 layer.
-        mode: what learns. ``"lin"``: the 1x1 weights, the trunk staying as it is, batch
-            normalisation included; ``"tune"`` and ``"scratch"``: everything, from a trained and
-            from a random trunk, which the caller brings; ``"head"``: the objective's own
-            parameters alone, so that the loss of a distance as it stands can be read off.
+        mode: the parameters that learn. ``"lin"``: the 1x1 weights; the trunk, including batch
+            normalisation, is fixed. ``"tune"`` and ``"scratch"``: all, where the caller has
+            initialized the trunk with trained or with random weights. ``"head"``: the parameters
+            of the objective only, which gives the loss of a fixed distance.
 
     Raises:
-        ValueError: for a value that is not one of the above, or out of range.
+        ValueError: a value is unknown or out of range.
     """
 
     target: Target = "judge"

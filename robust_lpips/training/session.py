@@ -1,4 +1,4 @@
-"""How far training has come, and the checkpoints that carry it."""
+"""State of a training, and the checkpoints that save and restore it."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ LAST, BEST = "last.pt", "best.pt"
 
 @dataclass
 class Progress:
-    """Where training is: what its next step needs to know beside the weights.
+    """Position and running sums of a training.
 
     Attributes:
-        epoch: epochs finished.
-        step: steps taken in the epoch that has begun.
+        epoch: number of finished epochs.
+        step: number of steps taken in the current epoch.
         loss, accuracy, triplets: sums over the triplets of those steps.
-        history: a record an epoch, from before the first on: ``epoch, loss, accuracy,
-            validation, learning_rate``; accuracies in [0, 1], None where there is none.
+        history: one record per epoch, the first before training: ``epoch, loss, accuracy,
+            validation, learning_rate``; accuracies in [0, 1]; None for missing values.
     """
 
     epoch: int = 0
@@ -39,14 +39,14 @@ class Progress:
     history: list[dict[str, Any]] = field(default_factory=list)
 
     def count(self, loss: float, accuracy: float, triplets: int) -> None:
-        """One more step, with its means."""
+        """Add a step, with its mean loss and accuracy."""
         self.step += 1
         self.loss += loss * triplets
         self.accuracy += accuracy * triplets
         self.triplets += triplets
 
     def begin(self, validation: float | None) -> None:
-        """What the metric was worth before the first step."""
+        """Record the validation score before the first step."""
         self.history.append(
             {
                 "epoch": 0,
@@ -58,7 +58,7 @@ class Progress:
         )
 
     def end_epoch(self, validation: float | None, learning_rate: float) -> None:
-        """Put the epoch's means on record and begin the next."""
+        """Record the means of the epoch and start the next one."""
         self.epoch += 1
         self.history.append(
             {
@@ -73,18 +73,24 @@ class Progress:
 
     @property
     def best_is_last(self) -> bool:
-        """Whether no earlier epoch was better on the validation triplets."""
+        """True if the last epoch has a higher validation score than all earlier ones."""
         scores = [record["validation"] for record in self.history[1:]]
         return bool(scores) and scores[-1] is not None and scores[-1] > max(scores[:-1], default=-1)
 
 
 @dataclass
 class Session:
-    """Everything that changes while training, as one thing that is saved and restored.
+    """All state that changes during training, saved and restored together.
 
-    Raises:
-        ValueError: ``folder`` holds a training with other settings or of another number of
-            processes.
+    Args:
+        fabric: device and processes.
+        trainee: the metric and its objective.
+        optimizer: of the parameters that learn.
+        scheduler: of the learning rate.
+        provenance: settings that are written into checkpoints, and that a checkpoint must equal to
+            be resumed from.
+        folder: of the checkpoints; None: nothing is saved.
+        progress: position of the training.
     """
 
     fabric: Fabric
@@ -97,11 +103,16 @@ class Session:
 
     @property
     def learning_rate(self) -> float:
-        """Of this epoch."""
+        """Learning rate of this epoch."""
         return self.optimizer.param_groups[0]["lr"]
 
     def begin(self, validate: Callable[[], float | None]) -> Progress:
-        """Go on from the last checkpoint, or score the metric as it is before training."""
+        """Resume from the last checkpoint, or score the metric before training.
+
+        Raises:
+            ValueError: the checkpoint is damaged, has no training state, or belongs to other
+                settings or another number of processes.
+        """
         if self.folder is not None and (self.folder / LAST).is_file():
             self._restore(self.folder / LAST)
         else:
@@ -109,7 +120,7 @@ class Session:
         return self.progress
 
     def save(self, *names: str) -> None:
-        """Write checkpoints; all processes call it, the first one writes."""
+        """Write checkpoints with these names. All processes must call it; the first one writes."""
         if self.folder is None:
             return
         states = _random_states(self.fabric)
@@ -135,7 +146,7 @@ class Session:
         content = read_checkpoint(path)
         training = content.get("training")
         if training is None:
-            raise ValueError(f"{path} holds a metric but no state of training: it cannot go on")
+            raise ValueError(f"{path} holds a metric but no training state to resume from")
         found = content["provenance"] | {"config": content["config"]}
         wanted = {**self.provenance, "config": asdict(self.trainee.metric.config)}
         if unlike := differences(found, wanted):
@@ -143,7 +154,7 @@ class Session:
         world_size = training["random"]["cpu"].shape[0]
         if world_size != self.fabric.world_size:
             raise ValueError(
-                f"{path} was made by {world_size} processes; it cannot go on with "
+                f"{path} was made by {world_size} processes and cannot be resumed with "
                 f"{self.fabric.world_size}"
             )
         self.trainee.metric.load_state_dict(content["state_dict"])
@@ -155,7 +166,7 @@ class Session:
 
 
 def _random_states(fabric: Fabric) -> dict[str, torch.Tensor]:
-    """Torch's random states of every process, which dropout draws from: a row a process."""
+    """Torch's random states of all processes, which dropout draws from: one row per process."""
     states = {"cpu": torch.get_rng_state()}
     if fabric.device.type == "cuda":
         states["cuda"] = torch.cuda.get_rng_state(fabric.device)
@@ -167,7 +178,7 @@ def _random_states(fabric: Fabric) -> dict[str, torch.Tensor]:
 
 
 def _set_random_state(fabric: Fabric, states: Mapping[str, torch.Tensor]) -> None:
-    # Copies: torch reads a state from where its storage begins, not from where a view does.
+    # Copies: torch reads a state from the start of its storage and ignores the offset of a view.
     own = {name: rows[fabric.global_rank].clone() for name, rows in states.items()}
     torch.set_rng_state(own["cpu"])
     if fabric.device.type == "cuda" and "cuda" in own:

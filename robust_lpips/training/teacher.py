@@ -1,4 +1,4 @@
-"""The teacher's distances, put beside each triplet that a network is trained on."""
+"""Triplets with the distances of a teacher, for distillation."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from robust_lpips.evaluation import measure, read_distances, write_distances
 
 
 class WithTeacher(Dataset):
-    """Triplets whose items also hold ``teacher``, a (2,) tensor: the teacher's d0 and d1.
+    """Data set of triplets with an added field ``teacher``, a (2,) tensor: the teacher's d0, d1.
 
     Args:
         dataset: items with ``subset`` and ``sample``, as
             :class:`robust_lpips.data.TwoAFCDataset`.
-        distances: the table of :func:`robust_lpips.evaluation.measure` of the teacher, which has
-            the view ``full`` of each of them.
+        distances: table of :func:`robust_lpips.evaluation.measure` of the teacher, with the view
+            ``full`` of each item.
 
     Raises:
-        ValueError: on access, where ``distances`` lacks the sample.
+        ValueError: on access, if ``distances`` lacks the sample.
     """
 
     def __init__(self, dataset: Dataset, distances: pd.DataFrame) -> None:
@@ -53,17 +53,18 @@ def with_teacher(
     device: torch.device | str = "cpu",
     num_workers: int = 0,
 ) -> WithTeacher:
-    """``dataset`` with the distances of a teacher, measured at most once.
+    """Add the distances of a teacher to ``dataset``, measured at most once.
 
-    The sample set brings those of its judge; others are measured, unless ``path`` has them.
+    The sample set contains the distances of its judge; all others are measured, unless ``path``
+    exists.
 
     Args:
         dataset: items as :class:`robust_lpips.data.TwoAFCDataset`.
         teacher: a name of :func:`robust_lpips.comparison.metric_names`.
-        path: a ``.csv.gz`` file that keeps what was measured. It does not say whose distances
-            they are: one file a teacher and dataset.
+        path: a ``.csv.gz`` file that stores the measured distances. It does not state the teacher
+            or the data set: use one file for each combination.
         device: where to measure.
-        num_workers: processes that load images meanwhile.
+        num_workers: number of processes that load images.
 
     Raises:
         ValueError: unknown teacher.

@@ -5,7 +5,11 @@ import dataclasses
 import antialiased_cnns
 import pytest
 import torchvision
-from reference import (
+from stlpips_pytorch import invariant_networks
+from torch import nn
+
+from robust_lpips import BackboneConfig
+from tests.backbones.reference import (
     BLURRED,
     IMAGES,
     ROWS,
@@ -17,10 +21,6 @@ from reference import (
     seeded,
     share_weights,
 )
-from stlpips_pytorch import invariant_networks
-from torch import nn
-
-from robust_lpips import BackboneConfig
 
 
 def features_by_calls(backbone, config, x):

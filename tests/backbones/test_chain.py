@@ -3,13 +3,13 @@
 import pytest
 import torch
 import torchvision
-from reference import BLURRED, ROWS, SHIFT_TOLERANT, images, seeded
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from robust_lpips import BackboneConfig, RobustLPIPS, build_backbone
 from robust_lpips.backbones import ARCHITECTURES
 from robust_lpips.backbones.chain import convolution, output_size
+from tests.backbones.reference import BLURRED, ROWS, SHIFT_TOLERANT, images, seeded
 
 BLURS = {"anti_alias": "blurpool", "reflection_pad": 2}
 CONFIGS = (

@@ -3,10 +3,10 @@
 import dataclasses
 
 import pytest
-from reference import ROWS, SHIFT_TOLERANT
 
 from robust_lpips import BackboneConfig
 from robust_lpips.backbones import ARCHITECTURES
+from tests.backbones.reference import ROWS, SHIFT_TOLERANT
 
 
 @pytest.mark.parametrize(

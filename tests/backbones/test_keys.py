@@ -4,13 +4,6 @@ import antialiased_cnns
 import pytest
 import torch
 import torchvision
-from reference import (
-    assert_same_features,
-    images,
-    relu_outputs,
-    resnet_outputs,
-    unsettle,
-)
 from torch import nn
 
 from robust_lpips import BackboneConfig, build_backbone
@@ -19,6 +12,13 @@ from robust_lpips.backbones import (
     antialiased_keys,
     published_tensors,
     torchvision_keys,
+)
+from tests.backbones.reference import (
+    assert_same_features,
+    images,
+    relu_outputs,
+    resnet_outputs,
+    unsettle,
 )
 
 # Options that nest layers deeper or add some that the packages do not have.

@@ -5,7 +5,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
-from reference import (
+from torch import nn
+
+from robust_lpips import BackboneConfig
+from robust_lpips.backbones.resnet import Block
+from tests.backbones.reference import (
     IMAGES,
     Calls,
     assert_same_features,
@@ -14,10 +18,6 @@ from reference import (
     seeded,
     share_weights,
 )
-from torch import nn
-
-from robust_lpips import BackboneConfig
-from robust_lpips.backbones.resnet import Block
 
 PLACEMENTS = ["original", "feature_after_blur", "blur_before_activation"]
 

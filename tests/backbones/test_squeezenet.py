@@ -4,10 +4,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
-from reference import IMAGES, Calls, assert_same_features, images, seeded, share_weights
 from torch import nn
 
 from robust_lpips import BackboneConfig
+from tests.backbones.reference import (
+    IMAGES,
+    Calls,
+    assert_same_features,
+    images,
+    seeded,
+    share_weights,
+)
 
 PLACEMENTS = ["original", "feature_after_blur", "blur_before_activation"]
 

@@ -5,7 +5,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
-from reference import (
+from stlpips_pytorch import invariant_networks
+from torch import nn
+
+from robust_lpips import BackboneConfig, build_backbone
+from tests.backbones.reference import (
     IMAGES,
     Calls,
     assert_same_features,
@@ -15,10 +19,6 @@ from reference import (
     seeded,
     share_weights,
 )
-from stlpips_pytorch import invariant_networks
-from torch import nn
-
-from robust_lpips import BackboneConfig, build_backbone
 
 DEPTHS = (2, 2, 3, 3, 3)
 

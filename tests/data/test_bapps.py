@@ -6,13 +6,13 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
-from bapps_tree import pixels, write_subset
 from PIL import Image
 from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
 from robust_lpips.data import JNDDataset, TwoAFCDataset
 from robust_lpips.data.bapps import Pair, Triplet
+from tests.data.bapps_tree import pixels, write_subset
 
 
 def as_tensor(array):
@@ -306,7 +306,7 @@ def test_counterpart_without_a_ref(tmp_path, part):
 def test_two_files_of_one_stem(tmp_path):
     folder = write_subset(tmp_path, "cnn", n=1)
     (folder / "ref" / "000000.jpg").write_bytes(b"x")
-    with pytest.raises(ValueError, match=r"ref/000000\.(png|jpg): a second file of that stem"):
+    with pytest.raises(ValueError, match=r"ref/000000\.(png|jpg): a second file with the stem of"):
         TwoAFCDataset(tmp_path)
 
 

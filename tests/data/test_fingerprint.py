@@ -3,11 +3,11 @@
 import os
 
 import pytest
-from bapps_tree import write_subset
 from torch.utils.data import Subset
 
 from robust_lpips.data import TwoAFCDataset
 from robust_lpips.data.fingerprint import fingerprint
+from tests.data.bapps_tree import write_subset
 
 
 class Listed(list):

@@ -15,7 +15,6 @@ import numpy as np
 import PIL
 import pytest
 import torch
-from bapps_tree import write_subset
 from torch.utils.data import DataLoader, Subset
 
 from robust_lpips.data import (
@@ -30,6 +29,7 @@ from robust_lpips.data import (
 from robust_lpips.data.fingerprint import fingerprint
 from robust_lpips.data.packed import MAGIC, UnfitPackError
 from robust_lpips.data.sample import judge_distances
+from tests.data.bapps_tree import write_subset
 
 # The package has a function of the module's name.
 module = importlib.import_module("robust_lpips.data.packed")

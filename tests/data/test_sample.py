@@ -12,8 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
+from robust_lpips import data
 from robust_lpips._cache import cache_dir
-from robust_lpips.data import TwoAFCDataset, sample, sample_dataset
+from robust_lpips.data import Judge, TwoAFCDataset, sample, sample_dataset
 from robust_lpips.data.photographs import PHOTOGRAPHS, load_photographs, photograph_path
 
 IMAGES = ("ref", "p0", "p1")
@@ -27,20 +28,18 @@ def contents(root):
     return {name: path.read_bytes() for name, path in files(root).items()}
 
 
-class FakeJudge:
-    """Measures mean absolute differences: quick, for tests that are not about the judge."""
+def mean_differences(ref, p0, p1):
+    """Mean absolute differences: quick, for tests that are not about the judge."""
+    return [(p.double() - ref).abs().mean((1, 2, 3)) for p in (p0, p1)]
 
-    def __call__(self, triplets):
-        def distance(triplet, part):
-            difference = getattr(triplet, part).astype(float) - triplet.ref
-            return float(np.abs(difference).mean())
 
-        return [(distance(t, "p0"), distance(t, "p1")) for t in triplets]
+QUICK = Judge("mean-differences", mean_differences)
 
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr(sample, "_Judge", FakeJudge)
+    """The quick judge in place of the default one, whose name it bears."""
+    monkeypatch.setattr(data, "_ReleasedMetric", lambda: mean_differences)
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +54,8 @@ def real(tmp_path_factory):
             patch.setattr(socket.socket, name, refuse)
         patch.setattr(socket, "getaddrinfo", refuse)
         patch.setattr(socket, "create_connection", refuse)
-        judge = sample._Judge()  # loaded once, because that takes longer than judging
-        patch.setattr(sample, "_Judge", lambda: judge)
+        judge = data._ReleasedMetric()  # loaded once, because that takes longer than judging
+        patch.setattr(data, "_ReleasedMetric", lambda: judge)
         roots = {name: tmp_path_factory.mktemp(name) for name in ("first", "second", "longer")}
         return {
             name: sample_dataset(root, n=6 if name == "longer" else 4)
@@ -269,6 +268,85 @@ def test_large_patches(quick, tmp_path):
     assert len(sample.judge_distances(dataset)) == 4
 
 
+# ---------------------------------------------------------------- another judge
+
+
+def test_another_judge_has_a_set_of_its_own(quick, tmp_path):
+    default = sample_dataset(tmp_path, n=3)
+    reverse = Judge("reverse", lambda *images: [-d for d in mean_differences(*images)])
+    dataset = sample_dataset(tmp_path, n=3, judge=reverse)
+    assert dataset.roots[0].name == f"{default.roots[0].name}-judge-reverse"
+    for first, second in zip(default, dataset, strict=True):
+        assert torch.equal(first["p0"], second["p0"])
+        assert first["judge"] == 1 - second["judge"]
+    manifest = json.loads((dataset.roots[0] / "sample.json").read_text())
+    assert manifest["judge"] == "reverse"
+    assert "VGG" not in manifest["judged_by"]
+
+
+def test_a_judge_sees_uint8_and_its_distances_are_kept(tmp_path):
+    seen = []
+
+    def recorded(*images):
+        seen.append(images)
+        return mean_differences(*images)
+
+    dataset = sample_dataset(tmp_path, n=3, judge=Judge("recorded", recorded))
+    ((ref, p0, p1),) = seen
+    for part, images in {"ref": ref, "p0": p0, "p1": p1}.items():
+        assert images.dtype == torch.uint8
+        assert {image.numpy().tobytes() for image in images} == {
+            item[part].numpy().tobytes() for item in dataset
+        }
+    table = sample.judge_distances(dataset, "recorded")
+    expected = mean_differences(*(torch.stack([i[part] for i in dataset]) for part in IMAGES))
+    np.testing.assert_allclose(table[["d0", "d1"]], torch.stack(expected, 1), rtol=1e-5)
+
+
+def test_distances_of_another_judge_are_not_those_of_the_default(tmp_path):
+    """A teacher that is the default judge would else be mistaken for another metric."""
+    dataset = sample_dataset(tmp_path, n=2, judge=QUICK)
+    assert sample.judge_distances(dataset) is None
+    assert len(sample.judge_distances(dataset, QUICK.name)) == 2
+
+
+def test_a_folder_of_another_judge_is_not_taken_for_the_default(quick, tmp_path):
+    other = sample_dataset(tmp_path, n=2, judge=QUICK).roots[0]
+    other.rename(tmp_path / "sample-v1-val-n2-64px-seed0")
+    with pytest.warns(UserWarning, match="is built again"):
+        dataset = sample_dataset(tmp_path, n=2)
+    assert len(sample.judge_distances(dataset)) == 2
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "..", "-x", "a b", None])
+def test_names_of_judges(name):
+    with pytest.raises(ValueError, match="name of the judge must"):
+        Judge(name, mean_differences)
+
+
+def test_what_is_no_judge(tmp_path):
+    with pytest.raises(TypeError, match="judge must be a Judge or None; got function"):
+        sample_dataset(tmp_path, n=1, judge=mean_differences)
+    with pytest.raises(TypeError, match="must be callable; got str"):
+        Judge("l1", "l1")
+    with pytest.raises(ValueError, match="belongs to the default judge"):
+        sample_dataset(tmp_path, n=1, judge=Judge(sample.JUDGE, mean_differences))
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda ref, p0, p1: (torch.zeros(3), torch.zeros(1)), r"d1 of shape \(3,\); got"),
+        (lambda ref, p0, p1: (0.0, 0.0), r"d0 of shape \(3,\); got float"),
+        (lambda ref, p0, p1: (torch.full((3,), torch.nan), torch.zeros(3)), "finite distances"),
+    ],
+)
+def test_answers_of_judges_are_checked(tmp_path, answer, message):
+    with pytest.raises(ValueError, match=message):
+        sample_dataset(tmp_path, n=3, judge=Judge("broken", answer))
+    assert list(tmp_path.iterdir()) == []
+
+
 # ---------------------------------------------------------------- the cache
 
 
@@ -302,8 +380,8 @@ def test_the_slower_of_two_builders_takes_what_the_faster_built(quick, tmp_path,
     build = sample._build
     final = tmp_path / "sample-v1-val-n3-64px-seed0"
 
-    def overtaken(folder, recipe):
-        build(folder, recipe)
+    def overtaken(folder, recipe, judge):
+        build(folder, recipe, judge)
         shutil.copytree(folder, final)
         (final / "winner").touch()
 

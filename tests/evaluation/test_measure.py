@@ -301,9 +301,9 @@ def broken(**changes) -> list[dict]:
         (broken(ref=torch.zeros(SIZE, SIZE, 3, dtype=torch.uint8)), ValueError, "cnn/000002"),
         (broken(p0=np.zeros((3, SIZE, SIZE))), ValueError, "cnn/000002 .*ndarray"),
         (broken(p0=torch.zeros(3, 8, 8, dtype=torch.uint8)), ValueError, "one size.*cnn/000002"),
-        (triplets() + pairs(), ValueError, "mixes"),
-        (pairs() + scored(), ValueError, "mixes"),
-        (triplets(4) + pairs(4), ValueError, "mixes"),
+        (triplets() + pairs(), ValueError, "items of one kind"),
+        (pairs() + scored(), ValueError, "items of one kind"),
+        (triplets(4) + pairs(4), ValueError, "items of one kind"),
     ],
 )
 @pytest.mark.parametrize("batch_size", [4, 50])
@@ -508,6 +508,18 @@ class TestCompile:
         dataset = triplets(5, 40)
         compiled = run(metric, dataset, batch_size=2, compile=True)
         assert_frame_equal(compiled, run(metric, dataset), rtol=1e-5)
+
+    def test_a_metric_may_provide_another_form_to_compile(self):
+        class Doubled:
+            def __call__(self, a, b):
+                return (a - b).abs().mean((1, 2, 3))
+
+            def compilable(self):
+                return lambda a, b: 2 * self(a, b)
+
+        dataset = triplets(2, 16)
+        plain, compiled = (run(Doubled(), dataset, compile=flag) for flag in (False, True))
+        np.testing.assert_allclose(compiled[["d0", "d1"]], 2 * plain[["d0", "d1"]], rtol=1e-6)
 
     def test_the_metric_stays_free_to_change(self):
         torch.manual_seed(0)

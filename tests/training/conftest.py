@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-import toy
+
+from tests.training import toy
 
 
 @pytest.fixture

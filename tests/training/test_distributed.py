@@ -7,12 +7,12 @@ import subprocess
 import pandas as pd
 import pytest
 import torch
-import toy
 
 from robust_lpips import RobustLPIPS
 from robust_lpips.training import BEST, LAST
 from robust_lpips.training.log import HISTORY_FILE, STEPS_FILE
 from robust_lpips.weights import read_checkpoint
+from tests.training import toy
 
 TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
 # Batches of five and a last one of three: the processes' parts differ in size.

@@ -1,4 +1,4 @@
-"""Training that is cut off and goes on; its checkpoints and its log."""
+"""Resumed training, its checkpoints and its log."""
 
 import importlib.util
 import os
@@ -10,13 +10,13 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 import torch
-import toy
 
 from robust_lpips import BackboneConfig, RobustLPIPS
 from robust_lpips.training import BEST, LAST, Recipe, fit
 from robust_lpips.training.log import HISTORY_FILE, STEPS_FILE, TENSORBOARD_FOLDER
 from robust_lpips.training.session import Progress, Session, _set_random_state
 from robust_lpips.weights import read_checkpoint
+from tests.training import toy
 
 # Five steps an epoch, dropout on; last.pt is written in the middle of an epoch too.
 RUN = {"epochs": 3, "decay_epochs": 1, "batch_size": 2, "learning_rate": 1e-3}
@@ -71,7 +71,7 @@ class TestKilled:
 
     @pytest.mark.parametrize("missing", [LAST, BEST])
     def test_between_the_two_checkpoints(self, missing, finished, tmp_path, monkeypatch):
-        """At the end of an epoch; the other one is written when training goes on."""
+        """At the end of an epoch; the other one is written when training resumes."""
         save = Session.save
 
         def cut_off(session, *names):
@@ -89,7 +89,7 @@ class TestKilled:
             assert_equal(read_checkpoint(tmp_path / name), read_checkpoint(finished / name))
 
     def test_while_a_checkpoint_is_written(self, tmp_path, monkeypatch):
-        """The one before it stays, whole, and training goes on from there."""
+        """The previous one stays complete, and training resumes from it."""
         save, written = torch.save, []
 
         def half_of_the_third(content, path):
@@ -179,7 +179,7 @@ class TestCheckpoints:
         states = content["training"]["random"]
         states["cpu"] = states["cpu"].repeat(2, 1)
         torch.save(content, tmp_path / LAST)
-        with pytest.raises(ValueError, match="made by 2 processes; it cannot go on with 1"):
+        with pytest.raises(ValueError, match="made by 2 processes and cannot be resumed with 1"):
             toy.train(tmp_path, **RUN)
 
     def test_metric_without_a_state_of_training(self, tmp_path):
@@ -187,7 +187,7 @@ class TestCheckpoints:
         content = read_checkpoint(tmp_path / LAST)
         del content["training"]
         torch.save(content, tmp_path / LAST)
-        with pytest.raises(ValueError, match="no state of training"):
+        with pytest.raises(ValueError, match="no training state"):
             toy.train(tmp_path, **RUN)
 
 

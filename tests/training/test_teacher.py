@@ -3,13 +3,13 @@
 import pandas as pd
 import pytest
 import torch
-import toy
 
 from robust_lpips.comparison import l2
 from robust_lpips.data import sample_dataset
 from robust_lpips.data.sample import JUDGE, judge_distances
 from robust_lpips.evaluation import read_distances
 from robust_lpips.training import WithTeacher, with_teacher
+from tests.training import toy
 
 ITEMS = [{"subset": "traditional", "sample": f"00000{i}", "judge": 1.0} for i in range(2)]
 DISTANCES = pd.DataFrame(

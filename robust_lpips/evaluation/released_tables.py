@@ -1,4 +1,4 @@
-"""Distances that others measured: the tables that the released ST-LPIPS code writes."""
+"""Reader of the distance tables that the released ST-LPIPS code writes."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from robust_lpips.evaluation.distances import TRIPLETS, check_table, few, read_d
 from robust_lpips.evaluation.scores import credit
 from robust_lpips.evaluation.shifts import FULL, view_name
 
-# One row a triplet, without a header: a file's path, both distances, the metric's 2AFC credit and
-# the share of people who found p1 closer.
+# One row per triplet, without a header: a file's path, both distances, the metric's 2AFC credit
+# and the share of people who found p1 closer.
 COLUMNS = ("path", "d0", "d1", "score", "judge")
 
 _SUFFIXES = (".csv", ".csv.gz")
 _NUMBERS = COLUMNS[1:]
-# Judgments were float32 when the score was made of them.
+# The scores were computed from float32 judgments.
 _TOLERANCE = 1e-6
 
 _FULL_NAME = re.compile(r"twoAFC_model-(?P<model>.+)_distortion-(?P<subset>.+)")
@@ -35,7 +35,7 @@ _SAMPLE_PATH = re.compile(
 
 
 class _Name(NamedTuple):
-    """What a file's name says."""
+    """Label, view and subset that a file's name states."""
 
     label: str
     view: str
@@ -43,29 +43,29 @@ class _Name(NamedTuple):
 
 
 def read_any_distances(path: str | Path | Sequence[str | Path]) -> tuple[str, pd.DataFrame]:
-    """Distances of one metric, from our own table or from those of the released ST-LPIPS code.
+    """Read the distances of one metric, from our table or those of the released ST-LPIPS code.
 
-    That code writes one file a subset and view, without a header, whose columns are :data:`COLUMNS`
-    whatever the view: ``twoAFC_model-<model>_distortion-<subset>.csv`` is the view ``full``,
+    That code writes one file per subset and view, without a header and always with the columns
+    :data:`COLUMNS`: ``twoAFC_model-<model>_distortion-<subset>.csv`` is the view ``full``,
     ``xshifted_n-<k>_right_crop_model-<model>_distortion-<subset>_results.csv`` the view
-    ``shift-<k>``. Files of that kind with other names are the view ``full``, and their subset is
-    the folder above ``p0`` in the column path. How far the patches were cropped for the largest
-    shift stands nowhere; the code's default is 3 pixels.
+    ``shift-<k>``. Such a file with another name is read as the view ``full``, with the folder
+    above ``p0`` in the column path as its subset. The largest shift, which decides how patches are
+    cropped, is not recorded; the code's default is 3 pixels.
 
     Args:
-        path: a file ``.csv`` or ``.csv.gz``, several of one metric, or a folder that holds all of
-            one metric and nothing else that ends so.
+        path: a file ``.csv`` or ``.csv.gz``, several files of one metric, or a folder in which all
+            such files belong to one metric.
 
     Returns:
-        The metric's label, the model in the files' names or else the file's name without suffix;
-        and the table ``subset, sample, view, d0, d1, judge``, subsets in BAPPS's order. A table
-        that :func:`~robust_lpips.evaluation.write_distances` wrote comes back as it is.
+        The metric's label, which is the model in the files' names or else the file's name without
+        suffix; and the table ``subset, sample, view, d0, d1, judge``, subsets in BAPPS's order. A
+        table that :func:`~robust_lpips.evaluation.write_distances` wrote is returned unchanged.
 
     Raises:
         FileNotFoundError: no such file or folder.
         ValueError: no tables in the folder, tables of several metrics, other columns, rows that
             are repeated or out of range, or a score that does not follow from the distances and
-            the judgment, as where larger numbers mean alike; the message names the file.
+            the judgment (for instance if they are similarities); the message names the file.
 
     Source: Ghildyal and Liu, ECCV 2022, the released code's folder ``results``.
     """
@@ -85,7 +85,7 @@ def read_any_distances(path: str | Path | Sequence[str | Path]) -> tuple[str, pd
 
 
 def _files(path: str | Path | Sequence[str | Path]) -> list[Path]:
-    """The files to read, each of which exists."""
+    """List the files to read, which must exist."""
     if isinstance(path, (str, Path)):
         folder = Path(path)
         if not folder.is_dir():
@@ -106,7 +106,7 @@ def _files(path: str | Path | Sequence[str | Path]) -> list[Path]:
 
 
 def _order(file: Path) -> tuple[int, str, str, str]:
-    """Subsets as BAPPS orders them, in each the views by name."""
+    """Sort key: subsets in BAPPS's order, then views by name."""
     name = _parse_name(file)
     subset = name.subset or ""
     rank = SUBSET_ORDER.index(subset) if subset in SUBSET_ORDER else len(SUBSET_ORDER)
@@ -128,7 +128,7 @@ def _parse_name(file: Path) -> _Name:
 
 
 def _read(file: Path, name: _Name) -> pd.DataFrame:
-    """One file of either kind as a tidy table."""
+    """Read one file of either kind as a tidy table."""
     opened = gzip.open if file.name.endswith(".gz") else open
     with opened(file, "rt", encoding="utf-8") as lines:
         first = lines.readline().strip().split(",")
@@ -140,7 +140,7 @@ def _read(file: Path, name: _Name) -> pd.DataFrame:
             f"{file} must have the columns {', '.join(TRIPLETS.all)}, or, with or without a "
             f"header, {', '.join(COLUMNS)}; its first line is {','.join(first)!r}"
         )
-    # As text: a model, a sample or a number has to come out as it stands there.
+    # As text: pandas must not change names or numbers.
     try:
         table = pd.read_csv(
             file,
@@ -185,11 +185,11 @@ def _check_score(tidy: pd.DataFrame, score: np.ndarray, name: str) -> None:
     wrong = np.abs(score - credit(d0, d1, judge)) > _TOLERANCE
     if not wrong.any():
         return
-    alike = (np.abs(score - credit(d1, d0, judge)) <= _TOLERANCE).all()
+    similarities = (np.abs(score - credit(d1, d0, judge)) <= _TOLERANCE).all()
     why = (
-        "it takes larger numbers for closer, so d0 and d1 are similarities"
-        if alike
-        else "columns are swapped, or d0, d1 and judge are not of one triplet"
+        "larger numbers count as closer in it, so d0 and d1 are similarities"
+        if similarities
+        else "columns are swapped, or d0, d1 and judge belong to different triplets"
     )
     keys = tidy.loc[wrong, ["subset", "sample"]].agg("/".join, axis=1)
     raise ValueError(f"{name}: score must follow from d0, d1 and judge; {why}: at {few(keys)}")

@@ -6,8 +6,9 @@ python experiments/render_leaderboard.py
 import argparse
 from pathlib import Path
 
-from robust_lpips.cli import existing_folder
 from robust_lpips.studies.records import leaderboard, read
+
+from robust_lpips.cli import existing_folder
 from robust_lpips.tables import write_text
 
 

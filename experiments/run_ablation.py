@@ -27,6 +27,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from robust_lpips.studies.rows import TABLES
+
 from robust_lpips.cli import (
     add_data_arguments,
     add_own_metric_argument,
@@ -39,7 +41,6 @@ from robust_lpips.studies import beyond, beyond_rows
 from robust_lpips.studies.ablation import ENGINES, WHOLE, Shard, chosen_rows, run, unfinished
 from robust_lpips.studies.cluster import import_ray
 from robust_lpips.studies.report import write_report
-from robust_lpips.studies.rows import TABLES
 from robust_lpips.studies.study import PRESETS, Study, preset_for
 
 ALL, BEYOND = "all", "beyond"

@@ -10,6 +10,8 @@ checkpoint.
 import argparse
 from pathlib import Path
 
+from robust_lpips.studies.rows import TABLES
+
 from robust_lpips.cli import (
     add_data_arguments,
     command_line,
@@ -18,7 +20,6 @@ from robust_lpips.cli import (
     usage_errors,
 )
 from robust_lpips.studies.layers import Settings, load_network, run
-from robust_lpips.studies.rows import TABLES
 
 DEFAULT_NETWORKS = ("vgg16", "vgg16-blurpool-pad1", "vgg16-blurpool-pad2", "vgg16-shift-tolerant")
 DEFAULT_OUTPUT = Path("runs/layer-flips")

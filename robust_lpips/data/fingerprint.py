@@ -65,5 +65,7 @@ def content_digest(dataset: Dataset) -> str:
         for name in sorted(item):
             value = item[name]
             digest.update(name.encode())
-            digest.update(value.numpy().tobytes() if hasattr(value, "numpy") else repr(value).encode())
+            digest.update(
+                value.numpy().tobytes() if hasattr(value, "numpy") else repr(value).encode()
+            )
     return digest.hexdigest()

@@ -11,6 +11,7 @@ import time
 import pandas as pd
 import pytest
 import torch
+from robust_lpips.studies.rows import TABLES
 
 from robust_lpips import BackboneConfig, RobustLPIPS
 from robust_lpips.evaluation import paired_difference, read_distances, summarize
@@ -18,7 +19,6 @@ from robust_lpips.studies import tasks as tasks_module
 from robust_lpips.studies.ablation import Shard, run, unfinished
 from robust_lpips.studies.pool import available_cores
 from robust_lpips.studies.report import write_report
-from robust_lpips.studies.rows import TABLES
 from robust_lpips.studies.study import PRESETS, Preset, Study, preset_for
 from robust_lpips.studies.tasks import REFERENCES, RowTask, multiply_accumulates
 from robust_lpips.training import Recipe

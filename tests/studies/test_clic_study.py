@@ -7,13 +7,13 @@ import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
 from PIL import Image
+from robust_lpips.studies.published import published
+from robust_lpips.studies.records import read
 
 from robust_lpips.evaluation import compare_pairs, read_distances
 from robust_lpips.plots import plot_scores_and_flips
 from robust_lpips.studies import clic, measured
 from robust_lpips.studies.clic import Settings, run
-from robust_lpips.studies.published import published
-from robust_lpips.studies.records import read
 
 # Height and width: of several sizes, as CLIC's images may be.
 SIZES = [(20, 24), (20, 24), (18, 30), (24, 20), (20, 20), (16, 22), (20, 24), (28, 18)]

@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from robust_lpips.studies.published import published
+from robust_lpips.studies.records import read
 
 from robust_lpips.evaluation import jnd_map
 from robust_lpips.plots import plot_scores
 from robust_lpips.studies import jnd, measured
 from robust_lpips.studies.jnd import Settings, published_shares, run
-from robust_lpips.studies.published import published
-from robust_lpips.studies.records import read
 
 NOT_JUDGED = (
     "same is the share that the paper's user study reports for a shift of that size (published), "

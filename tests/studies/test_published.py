@@ -1,7 +1,7 @@
 import pytest
+from robust_lpips.studies.published import PUBLISHED_NAMES, TABLES, published, published_of
 
 from robust_lpips.comparison import metric_names
-from robust_lpips.studies.published import PUBLISHED_NAMES, TABLES, published, published_of
 
 
 @pytest.mark.parametrize("table", TABLES)

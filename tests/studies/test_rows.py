@@ -5,9 +5,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from robust_lpips.studies.rows import PUBLISHED_QUANTITIES, TABLES, table_rows
 
 from robust_lpips.backbones import build_backbone
-from robust_lpips.studies.rows import PUBLISHED_QUANTITIES, TABLES, table_rows
 
 PAPER = Path(__file__).parents[2].parent / "shared" / "paper"
 

@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from robust_lpips.studies.rows import TABLES
 
 from robust_lpips.studies.ablation import WHOLE, Shard
-from robust_lpips.studies.rows import TABLES
 
 
 @pytest.fixture(scope="module")

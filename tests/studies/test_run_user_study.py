@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from robust_lpips.studies.published import published
 from scipy.stats import spearmanr
 
 from robust_lpips.comparison import metric_names
 from robust_lpips.data import ShiftedPhotographs
 from robust_lpips.plots import plot_user_study
 from robust_lpips.studies import measured, records
-from robust_lpips.studies.published import published
 from robust_lpips.studies.user_study import (
     DEFAULT_METRICS,
     Settings,

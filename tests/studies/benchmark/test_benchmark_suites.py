@@ -8,10 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-
-from robust_lpips.studies import benchmark
-from robust_lpips.studies.benchmark import Result, Settings, Suite, run, write_report
-from robust_lpips.studies.benchmark.rates import Peaks, network_operations, peaks
 from robust_lpips.studies.benchmark.timing import (
     compare,
     median_step,
@@ -19,6 +15,10 @@ from robust_lpips.studies.benchmark.timing import (
     seconds_of,
     turn_about,
 )
+
+from robust_lpips.studies import benchmark
+from robust_lpips.studies.benchmark import Result, Settings, Suite, run, write_report
+from robust_lpips.studies.benchmark.rates import Peaks, network_operations, peaks
 from robust_lpips.studies.tasks import multiply_accumulates
 from robust_lpips.weights import release
 

@@ -306,22 +306,15 @@ def _handmade() -> Iterator[Entry]:
             "cw-ssim",
             "CW-SSIM",
             "Sampat, Wang, Gupta, Bovik and Markey, IEEE TIP 2009",
-            "pyiqa",
+            "plenoptic",
             structure.cw_ssim,
         ),
         (
             "nlpd",
             "NLPD",
             "Laparra, Balle, Berardino and Simoncelli, Electronic Imaging 2016",
-            "pyiqa",
+            "plenoptic",
             structure.nlpd,
-        ),
-        (
-            "mad",
-            "MAD",
-            "Larson and Chandler, J. Electronic Imaging 2010",
-            "pyiqa",
-            structure.mad,
         ),
         (
             "cvvdp",
@@ -332,6 +325,14 @@ def _handmade() -> Iterator[Entry]:
         ),
     ):
         yield Entry(name, title, source, package, partial(_on_device, make))
+    yield Entry(
+        "mad",
+        "MAD",
+        "Larson and Chandler, J. Electronic Imaging 2010",
+        "pyiqa",
+        partial(_on_device, structure.mad),
+        'pip install "robust-lpips[pyiqa]"',
+    )
 
 
 def _deep() -> Iterator[Entry]:

@@ -1,4 +1,4 @@
-"""Metrics by name: what there is, where it is from, what it needs, and how it is loaded."""
+"""Registry of metrics: names, papers, requirements, and loading by name."""
 
 from __future__ import annotations
 
@@ -21,24 +21,25 @@ Metric = Callable[[Tensor, Tensor], Tensor]
 Factory = Callable[[int, torch.device], Metric]
 
 _EXTRA = 'pip install "robust-lpips[comparison]"'
+_PYIQA_EXTRA = 'pip install "robust-lpips[pyiqa]"'
 _OWN = "measure it elsewhere and pass --distances, or pass --metric module:factory"
 
 
 class MetricUnavailable(FileNotFoundError):
-    """A metric whose package or weights are not here; the message is one line, with what helps."""
+    """A metric lacks its package or weights; the message is one line and says what helps."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A metric, as the registry knows it.
+    """One metric of the registry.
 
     Attributes:
-        name: what :func:`load_metric` takes.
-        title: as tables print it.
+        name: name that :func:`load_metric` takes.
+        title: name in tables.
         source: authors, venue and year of the paper.
-        needs: what it runs on beside this package: ``"nothing"``, ``"piq"``, ...
-        factory: makes it, given a seed and a device.
-        help: what to do where it cannot be loaded because a package is missing.
+        needs: requirements other than this package: ``"nothing"``, ``"piq"``, ...
+        factory: makes the metric from a seed and a device.
+        help: advice for a package that is missing.
     """
 
     name: str
@@ -50,15 +51,15 @@ class Entry:
 
 
 def metric_names() -> tuple[str, ...]:
-    """The registered names, hand-made metrics first."""
+    """Names of the registered metrics, hand-made ones first."""
     return tuple(_entries())
 
 
 def entry(name: str) -> Entry:
-    """What is registered under that name.
+    """The registered metric of that name.
 
     Raises:
-        ValueError: unknown name; the message lists the known ones.
+        ValueError: for an unknown name; the message lists the known ones.
     """
     entries = _entries()
     if name not in entries:
@@ -70,19 +71,21 @@ def load_metric(name: str, device: torch.device | str | None = None, seed: int =
     """The metric of that name.
 
     Args:
-        name: one of :func:`metric_names`, or ``"package.module:factory"`` for a metric of one's
-            own: the module is imported, from the current directory too, and ``factory()`` has to
-            return a callable of the same kind.
-        device: where its weights go, if it has any. Default: the CPU.
-        seed: of random weights and samples; the global random state is left as it was.
+        name: one of :func:`metric_names`, or ``"package.module:factory"`` for your own metric:
+            the module is imported, also from the current directory, and ``factory()`` must return
+            a callable of the same kind.
+        device: device of its weights, if it has any. Default: the CPU.
+        seed: seed of random weights and samples; the global random state is left unchanged.
 
     Returns:
-        A callable of two floating (N, 3, H, W) batches in [-1, 1], the reference first, that gives
-        (N,) finite distances, smaller being more alike. Each metric has its own unit.
+        A callable that takes two floating (N, 3, H, W) batches in [-1, 1], the reference first,
+        and returns (N,) finite distances, smaller for more similar images. Each metric has its
+        own unit.
 
     Raises:
-        ValueError: unknown name; a module or factory that cannot be had, or returns no callable.
-        MetricUnavailable: a package or weights are missing; one line says what helps.
+        ValueError: for an unknown name, a module or factory that cannot be imported, or a factory
+            that returns no callable.
+        MetricUnavailable: if a package or weights are missing; one line says what helps.
 
     Example:
         >>> black, white = torch.full((1, 3, 16, 16), -1.0), torch.full((1, 3, 16, 16), 1.0)
@@ -102,7 +105,7 @@ def load_metric(name: str, device: torch.device | str | None = None, seed: int =
 
 
 def check_names(names: Sequence[str]) -> None:
-    """Raise ValueError unless there are names, each once and as :func:`load_metric` takes it."""
+    """Raise ValueError unless ``names`` are one or more different names for :func:`load_metric`."""
     known = metric_names()
     unknown = [name for name in names if ":" not in name and name not in known]
     if unknown or not names or len(set(names)) < len(names):
@@ -115,18 +118,18 @@ def check_names(names: Sequence[str]) -> None:
 def load_metrics(
     names: Sequence[str], device: torch.device | str | None = None, seed: int = 0
 ) -> tuple[dict[str, Metric], dict[str, str]]:
-    """The metrics of those names that can be loaded, and why the others cannot.
+    """Load the metrics that are available, and give the reasons for the others.
 
     Args:
-        names: different ones, as :func:`load_metric` takes them.
-        device: where weights go. Default: the CPU.
-        seed: of random weights and samples.
+        names: different names for :func:`load_metric`.
+        device: device of the weights. Default: the CPU.
+        seed: seed of random weights and samples.
 
     Returns:
-        The metrics by name, and by name a line with the reason for those left out.
+        The available metrics by name, and one line with the reason for each of the others by name.
 
     Raises:
-        ValueError: no names, repeated or unknown ones, or a module that cannot be had.
+        ValueError: for no names, repeated or unknown ones, or a module that cannot be imported.
     """
     check_names(names)
     tried = {name: _metric_or_reason(name, device, seed) for name in names}
@@ -142,7 +145,7 @@ def _metric_or_reason(name: str, device: torch.device | str | None, seed: int) -
 
 
 def _with_one_line(what: str, help_: str | None, make: Callable[[], Metric]) -> Metric:
-    """What ``make`` returns; missing packages, files and downloads become MetricUnavailable."""
+    """Call ``make``; missing packages, files and downloads become MetricUnavailable."""
     try:
         return make()
     except MetricUnavailable as error:
@@ -166,7 +169,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _imported(name: str) -> Metric:
-    """What the factory ``module:attribute`` returns."""
+    """The metric that the factory ``module:attribute`` returns."""
     module_name, _, attribute = name.partition(":")
     try:
         _make_current_directory_importable()
@@ -190,7 +193,7 @@ def _imported(name: str) -> Metric:
 
 
 def _make_current_directory_importable() -> None:
-    """Put it last on the path, and leave it there: factories and metrics import late, too."""
+    """Append it to the path for good, because factories and metrics may import later."""
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.append(here)
@@ -202,7 +205,7 @@ def _unavailable(reason: str, seed: int, device: torch.device) -> Metric:
 
 
 def _plain(metric: Metric, package: str | None, seed: int, device: torch.device) -> Metric:
-    """``metric`` itself, once the package that it imports when called is known to be there."""
+    """``metric`` itself, after a check for the package that it imports when it is called."""
     if package is not None:
         importlib.import_module(package)
     return metric
@@ -241,13 +244,13 @@ _RELEASED = {
     "squeezenet1_1": ("LPIPS (SqueezeNet)", _LPIPS),
 }
 
-# Those that what goes beyond their papers is built on.
+# Released metrics that have variants beyond their papers.
 _BEYOND = ("alexnet-shift-tolerant", "vgg16-shift-tolerant", "alexnet-vanilla", "vgg16-vanilla")
 
 
 @cache
 def _entries() -> dict[str, Entry]:
-    """The registry, in the order of tables."""
+    """All metrics by name, in the order of tables."""
     known = [*_handmade(), *_deep()]
     for name in weights.names():
         title, source = _RELEASED[name]
@@ -259,7 +262,7 @@ def _entries() -> dict[str, Entry]:
 
 
 def _beyond(name: str, title: str, source: str) -> Iterator[Entry]:
-    """What is built on the released metric of that name beyond its paper."""
+    """Variants of the released metric of that name that go beyond its paper."""
     for suffix, what, make in (
         ("registered", "registered", partial(_alone, partial(networks.registered, name, None))),
         (
@@ -317,6 +320,13 @@ def _handmade() -> Iterator[Entry]:
             structure.nlpd,
         ),
         (
+            "mad",
+            "MAD",
+            "Larson and Chandler, J. Electronic Imaging 2010",
+            "pyiqa",
+            structure.mad,
+        ),
+        (
             "cvvdp",
             "ColorVideoVDP",
             "Mantiuk, Hanji, Ashraf, Asano and Chapiro, ACM TOG 2024",
@@ -324,15 +334,8 @@ def _handmade() -> Iterator[Entry]:
             external.cvvdp,
         ),
     ):
-        yield Entry(name, title, source, package, partial(_on_device, make))
-    yield Entry(
-        "mad",
-        "MAD",
-        "Larson and Chandler, J. Electronic Imaging 2010",
-        "pyiqa",
-        partial(_on_device, structure.mad),
-        'pip install "robust-lpips[pyiqa]"',
-    )
+        help_ = _PYIQA_EXTRA if package == "pyiqa" else _EXTRA
+        yield Entry(name, title, source, package, partial(_on_device, make), help_)
 
 
 def _deep() -> Iterator[Entry]:

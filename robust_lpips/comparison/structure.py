@@ -66,9 +66,9 @@ def ssim(img0: Tensor, img1: Tensor) -> Tensor:
 def ms_ssim(img0: Tensor, img1: Tensor) -> Tensor:
     """One minus the multi-scale SSIM of piq.
 
-    From 161 pixels on, the shorter side, it has the five scales of Wang, Simoncelli and Bovik
-    (Asilomar 2003). Smaller images get as many of these, finest first, as the 11x11 window fits
-    into, 3 from 41 pixels on and 4 from 81, with their weights divided by the sum. At least 11x11.
+    Images whose shorter side has at least 161 pixels get the five scales of Wang, Simoncelli and
+    Bovik (Asilomar 2003). Smaller images get the finest of these that the 11x11 window fits into
+    (3 from 41 pixels on, 4 from 81), with weights divided by their sum. At least 11x11.
     """
     import piq
 
@@ -120,8 +120,8 @@ def vif(img0: Tensor, img1: Tensor) -> Tensor:
     """One minus the visual information fidelity of piq, in the pixel domain, on luminance.
 
     Sheikh and Bovik, IEEE Trans. Image Processing 15(2), 2006. Not symmetric: the first image is
-    the reference. An image of more contrast than the reference may come out below 0. At least
-    41x41.
+    the reference. The distance may be negative for an image of more contrast than the reference.
+    At least 41x41.
     """
     import piq
 
@@ -192,10 +192,10 @@ def mad(device: torch.device) -> Metric:
     """The most apparent distortion of pyiqa, an optional package, averaged over the channels.
 
     Larson and Chandler, J. Electronic Imaging 19(1), 2010. Not symmetric: the first image is the
-    reference. What its model of detection finds invisible is at 0: faint differences, and any in
-    dark photographs. The contrast filter of pyiqa is right for square images alone, and 64x61
-    pixels come out at 0 whatever they show: images that are not square are reflected at their
-    right or lower edge to a square. At least 16x16, the longer side less than twice the shorter.
+    reference. Differences that its model of detection finds invisible are at distance 0: faint
+    ones, and any in dark photographs. The contrast filter of pyiqa is correct for square images
+    only (it puts any pair of 64x61 pixels at 0): other images are reflected at their right or
+    lower edge to a square. At least 16x16, the longer side less than twice the shorter.
     """
     distance = _pyiqa("mad", device)
 
@@ -217,7 +217,7 @@ def unit_pair(img0: Tensor, img1: Tensor, least: int = 1) -> tuple[Tensor, Tenso
     """Both images as float32 (N, 3, H, W) in [0, 1], from floating ones in [-1, 1].
 
     Raises:
-        ValueError: other shapes, types or ranges, or a side below ``least``.
+        ValueError: for other shapes, types or ranges, or a side below ``least``.
     """
     images = {"img0": img0, "img1": img1}
     inputs.check_same_shape(**images)
@@ -236,15 +236,15 @@ def unit_pair(img0: Tensor, img1: Tensor, least: int = 1) -> tuple[Tensor, Tenso
 
 
 def reflected(images: Tensor, height: int, width: int) -> Tensor:
-    """Images grown to (height, width), reflected at the lower and right edge; maybe not at all."""
+    """Images extended to (height, width) by reflection at the lower and right edge."""
     down, right = height - images.shape[-2], width - images.shape[-1]
     return F.pad(images, (0, right, 0, down), mode="reflect") if down or right else images
 
 
 def _ms_ssim_weights(side: int) -> Tensor | None:
-    """Weights of the scales that a shorter side has room for; None: all, as the library has them.
+    """Weights of the scales that fit into a shorter side; None for the library's own five.
 
-    At scale s, from 0, 2**s pixels have become one.
+    At scale s, counted from 0, one pixel stands for 2**s.
     """
     scales = [s for s in range(len(MS_SSIM_WEIGHTS)) if side > (_SSIM_WINDOW - 1) * 2**s]
     if len(scales) == len(MS_SSIM_WEIGHTS):
@@ -302,7 +302,7 @@ def _numpy_random_state_kept() -> Iterator[None]:
 
 
 def _pyiqa(name: str, device: torch.device) -> Metric:
-    """A metric of pyiqa: of a distorted image in [0, 1] and its reference."""
+    """A metric of pyiqa, which takes a distorted image in [0, 1] and its reference."""
     import pyiqa
 
     with _quiet():
@@ -311,7 +311,7 @@ def _pyiqa(name: str, device: torch.device) -> Metric:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the line that pyiqa prints for each metric."""
+    """Suppress the line that pyiqa prints for each metric."""
     before = logging.root.manager.disable
     logging.disable(logging.INFO)
     try:

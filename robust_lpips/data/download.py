@@ -325,8 +325,9 @@ class _ResumingDownloader:
         if response.status_code == 206 and not given.startswith(f"bytes {start}-"):
             raise requests.RequestException(f"asked for bytes from {start}; got {given!r}")
         remaining = int(response.headers.get("Content-Length", 0))
+        kept = start if response.status_code == 206 else 0
         # Unpacked, it takes at least as much again.
-        _check_space(self.part.parent, remaining + start + remaining)
+        _check_space(self.part.parent, remaining + kept + remaining)
         if response.status_code == 200:
             if start:
                 _say(f"{self.part.name}: the server sends the whole file again", self.progress)

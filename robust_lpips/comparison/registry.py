@@ -21,6 +21,7 @@ Metric = Callable[[Tensor, Tensor], Tensor]
 Factory = Callable[[int, torch.device], Metric]
 
 _EXTRA = 'pip install "robust-lpips[comparison]"'
+_PYIQA_EXTRA = 'pip install "robust-lpips[pyiqa]"'
 _OWN = "measure it elsewhere and pass --distances, or pass --metric module:factory"
 
 
@@ -58,7 +59,7 @@ def entry(name: str) -> Entry:
     """Registered metric of that name.
 
     Raises:
-        ValueError: unknown name; the message lists the known ones.
+        ValueError: for an unknown name; the message lists the known ones.
     """
     entries = _entries()
     if name not in entries:
@@ -250,7 +251,7 @@ _BEYOND = ("alexnet-shift-tolerant", "vgg16-shift-tolerant", "alexnet-vanilla", 
 
 @cache
 def _entries() -> dict[str, Entry]:
-    """The registry, in the order of tables."""
+    """All metrics by name, in the order of tables."""
     known = [*_handmade(), *_deep()]
     for name in weights.names():
         title, source = _RELEASED[name]
@@ -309,14 +310,14 @@ def _handmade() -> Iterator[Entry]:
             "cw-ssim",
             "CW-SSIM",
             "Sampat, Wang, Gupta, Bovik and Markey, IEEE TIP 2009",
-            "pyiqa",
+            "plenoptic",
             structure.cw_ssim,
         ),
         (
             "nlpd",
             "NLPD",
             "Laparra, Balle, Berardino and Simoncelli, Electronic Imaging 2016",
-            "pyiqa",
+            "plenoptic",
             structure.nlpd,
         ),
         (
@@ -334,7 +335,8 @@ def _handmade() -> Iterator[Entry]:
             external.cvvdp,
         ),
     ):
-        yield Entry(name, title, source, package, partial(_on_device, make))
+        help_ = _PYIQA_EXTRA if package == "pyiqa" else _EXTRA
+        yield Entry(name, title, source, package, partial(_on_device, make), help_)
 
 
 def _deep() -> Iterator[Entry]:

@@ -1,36 +1,40 @@
-"""Fetch the public data sets: downloads that go on where they stopped, checked, unpacked whole."""
+"""Download the public data sets: interrupted downloads resume, archives are checked and unpacked.
+
+pooch fetches and checks; what it lacks is here: resuming, a record of the digests of archives for
+which none is published, and unpacking that is safe on every supported Python and all or nothing.
+"""
 
 from __future__ import annotations
 
 import errno
 import gzip
-import hashlib
 import json
+import logging
 import os
 import shutil
 import sys
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.client import HTTPException, HTTPResponse
+from functools import partial
 from itertools import islice
 from pathlib import Path, PureWindowsPath
-from typing import Literal
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
+from typing import Any, BinaryIO, Literal
 
+import pooch
+import requests
 from tqdm import tqdm
 
 from robust_lpips._files import atomic_path
 from robust_lpips.data.bapps import PathLike
 
 RECORD_FILE = "downloads.json"
-CHUNK = 1 << 20
+CHUNK = 1 << 16  # bytes, of which at most one chunk is lost where the connection ends
 TIMEOUT = 60  # seconds without a byte
-# Of an unpacked archive's top-level entries, so many are looked for to see that it is still there.
+# Number of an archive's top-level entries that are looked for to see that it is still unpacked.
 PROBES = 20
 
 BAPPS = "https://perceptual-similarity.s3.us-west-2.amazonaws.com/dataset"
@@ -39,20 +43,20 @@ CLIC_ARCHIVE = "https://downloads.compression.cc"
 
 BAPPS_NOTE = "BAPPS, Zhang et al., CVPR 2018; terms: github.com/richzhang/PerceptualSimilarity"
 CLIC_NOTE = (
-    "perceptual track of CLIC 2021, crops of photographs from Unsplash; the organizers ask to be "
-    "written to before use: archive.compression.cc/datasets"
+    "perceptual track of CLIC 2021, crops of photographs from Unsplash; the organizers ask users "
+    "to write to them first: archive.compression.cc/datasets"
 )
 
 
 @dataclass(frozen=True)
 class Archive:
-    """One file to fetch and unpack.
+    """One file to download and unpack.
 
     Args:
-        url: where it is; the last part is its name here.
+        url: its address, which ends in the file's name.
         kind: ``"tar"``, compressed or not, or ``"zip"``.
-        folder: where it is unpacked, from the root of the download on.
-        md5: its digest as published; None where none is.
+        folder: where it is unpacked, relative to the root of the download.
+        md5: its published digest, if any.
     """
 
     url: str
@@ -62,20 +66,20 @@ class Archive:
 
     @property
     def file(self) -> str:
-        """Its name on disk."""
+        """The name of the file on disk."""
         return self.url.rpartition("/")[2]
 
 
 @dataclass(frozen=True)
 class Download:
-    """A data set: its archives, unpacked into one root, and where it is from."""
+    """A data set: its archives, all unpacked into one root, and its origin and terms."""
 
     name: str
     archives: tuple[Archive, ...]
     note: str
 
 
-# Digests as the challenge's development kit gives them (github.com/fab-jul/clic2021-devkit).
+# Digests that the challenge's development kit publishes (github.com/fab-jul/clic2021-devkit).
 _CLIC_TEST = {
     "0": "1051e8adc4763c7f43a8bdde4007b08a",
     "1": "015822694e53692cf6c9c68f6186ee1a",
@@ -148,29 +152,29 @@ DATASETS: dict[str, Download] = {
 
 
 def download(name: str, root: PathLike, *, progress: bool = True) -> Path:
-    """Fetch a data set and unpack it, unless it is there.
+    """Download a data set and unpack it, unless it is there already.
 
-    What was fetched of an archive stays beside it as ``<archive>.part`` when the connection or the
-    program ends, and the next call goes on from there where the server can. An archive is unpacked
-    into a hidden folder that is renamed, or merged into what is there, once it is whole; then it is
-    deleted. Archives without a published digest are trusted at the first download: its SHA-256 is
-    written to ``downloads.json`` in ``root``, and any later one has to match.
+    A download that is interrupted leaves ``<archive>.part``, from which the next call resumes if
+    the server can. An archive is unpacked into a hidden folder, whose content is moved into place
+    once it is whole; then the archive is deleted. The SHA-256 of every archive is recorded in
+    ``downloads.json`` in ``root`` at the first download, and any later download has to match it.
+    An archive without a published digest is trusted at the first download.
 
     Args:
         name: one of ``DATASETS``.
-        root: folder that the data goes into; made where it is missing. BAPPS's parts share one.
+        root: folder for the data, created if it is missing. BAPPS's parts share one.
         progress: show bars and messages on standard error.
 
     Returns:
         ``root``, as the loaders take it: for BAPPS it holds ``jnd`` or ``2afc/<split>``, for CLIC
-        what its archives hold.
+        the content of its archives.
 
     Raises:
-        ValueError: an unknown name; an archive that does not match its digest, cannot be unpacked
-            or has members that would be written elsewhere (it stays, to be looked at or deleted);
-            or a ``downloads.json`` that cannot be read.
-        ConnectionError: an address that cannot be reached, or a download that was cut short.
-        OSError: too little room on the disk.
+        ValueError: for an unknown name, an archive that does not match its digest (it is deleted),
+            an archive that cannot be unpacked or has unsafe members (it is kept), or a
+            ``downloads.json`` that cannot be read.
+        ConnectionError: if an address cannot be reached or the connection ends early.
+        OSError: if the disk has too little room.
     """
     if name not in DATASETS:
         raise ValueError(f"name must be one of {', '.join(DATASETS)}; got {name!r}")
@@ -184,39 +188,34 @@ def download(name: str, root: PathLike, *, progress: bool = True) -> Path:
 
 
 def _install(root: Path, name: str, archive: Archive, record: dict | None, progress: bool) -> None:
-    """Fetch, check, unpack and record one archive."""
-    path = root / archive.file
-    if not path.is_file():
-        _fetch(archive.url, path, progress)
-    digests = _digests(path, progress)
-    _check_digests(path, archive, record, digests)
-    size = path.stat().st_size
-    top = _unpack(path, archive.kind, root / archive.folder, progress)
-    records = _read_records(root)
-    records.setdefault(name, {})[archive.file] = {
+    """Download, check, unpack and record one archive."""
+    path = _fetch(root, archive, record, progress)
+    entry = {
         "url": archive.url,
-        "sha256": digests["sha256"],
-        "bytes": size,
-        "top": top,
+        "sha256": pooch.file_hash(path),
+        "bytes": path.stat().st_size,
+        "top": _unpack(path, archive.kind, root / archive.folder, progress),
     }
+    records = _read_records(root)
+    records.setdefault(name, {})[archive.file] = entry
     with atomic_path(root / RECORD_FILE) as temporary:
         temporary.write_text(json.dumps(records, indent=2) + "\n", encoding="utf-8")
     path.unlink()
     if record is None and archive.md5 is None:
         _say(
-            f"{archive.file}: no digest is published; its SHA-256 is kept in "
+            f"{archive.file}: no digest is published; its SHA-256 is recorded in "
             f"{root / RECORD_FILE}, and later downloads must match it",
             progress,
         )
 
 
 def _is_there(folder: Path, record: dict) -> bool:
-    """Whether what the archive of ``record`` was unpacked to is still in ``folder``."""
+    """True if ``folder`` still holds the recorded content of an archive."""
     return all((folder / entry).exists() for entry in record["top"])
 
 
 def _read_records(root: Path) -> dict[str, dict[str, dict]]:
-    """Data set -> archive -> url, sha256, bytes and top-level entries."""
+    """Records by data set and archive: url, sha256, bytes and top-level entries."""
     path = root / RECORD_FILE
     try:
         records = json.loads(path.read_text(encoding="utf-8"))
@@ -230,94 +229,122 @@ def _read_records(root: Path) -> dict[str, dict[str, dict]]:
     except (ValueError, AttributeError, TypeError, KeyError):
         valid = False
     if not valid:
-        raise ValueError(f"{path}: expected records of downloads as JSON; mend or delete it")
+        raise ValueError(f"{path}: expected records of downloads as JSON; correct or delete it")
     return records
 
 
 # --- Fetching ----------------------------------------------------------------------------------
 
 
-def _fetch(url: str, path: Path, progress: bool) -> None:
-    """Download ``url`` to ``path``, through ``<path>.part``, from where an earlier try ended."""
-    part = path.with_name(f"{path.name}.part")
-    # Which state of the remote file the part is of, so that two are never joined.
-    state = path.with_name(f"{path.name}.part.state")
-    start = part.stat().st_size if part.is_file() else 0
-    headers = {"User-Agent": "robust-lpips"}
-    if start:
-        headers["Range"] = f"bytes={start}-"
-        if state.is_file():
-            headers["If-Range"] = state.read_text(encoding="latin-1")
-    try:
-        response = urlopen(Request(url, headers=headers), timeout=TIMEOUT)
-    except HTTPError as error:
-        if error.code != 416 or not start:
-            raise _connection_error(url, error) from error
-        # Nothing is left to send: the part is whole, or no part of what is there now.
-        if error.headers.get("Content-Range") != f"bytes */{start}":
-            part.unlink()
-            state.unlink(missing_ok=True)
-            return _fetch(url, path, progress)
-    except (HTTPException, OSError) as error:
-        raise _connection_error(url, error) from error
+def _fetch(root: Path, archive: Archive, record: dict | None, progress: bool) -> Path:
+    """The archive in ``root``, downloaded unless it is there, with the digest that is known."""
+    if record is not None:
+        known = f"sha256:{record['sha256']}"
+        origin = f"of the first download; delete its record in {root / RECORD_FILE} to accept it"
     else:
-        with response:
-            _receive(response, part, state, start, progress)
-    os.replace(part, path)
-    state.unlink(missing_ok=True)
-
-
-def _receive(response: HTTPResponse, part: Path, state: Path, start: int, progress: bool) -> None:
-    """Append the response to ``part``, or replace it where the server sends all again."""
-    if response.status == 206:
-        given = response.headers.get("Content-Range", "")
-        if not given.startswith(f"bytes {start}-"):
-            raise ConnectionError(f"{response.url}: asked for bytes from {start}; got {given!r}")
-    elif start:
-        _say(f"{part.name}: the server sends the whole file again", progress)
-        start = 0
-    length = response.headers.get("Content-Length")
-    total = None if length is None else start + int(length)
-    if total is not None:
-        # Unpacked, it takes at least as much again.
-        _check_space(part.parent, total - start + total)
-    if not start:
-        _note_state(response, state)
-    with (
-        part.open("ab" if start else "wb") as file,
-        _bar(part.name.removesuffix(".part"), total, start, progress) as bar,
-    ):
-        while chunk := _read(response):
-            file.write(chunk)
-            bar.update(len(chunk))
-    size = part.stat().st_size
-    if total is not None and size != total:
-        raise ConnectionError(
-            f"{response.url}: the connection ended after {size} of {total} bytes; they are kept: "
-            "run it again to go on"
-        )
-
-
-def _read(response: HTTPResponse) -> bytes:
+        known = archive.md5 and f"md5:{archive.md5}"
+        origin = "as published"
+    downloader = _ResumingDownloader(root / f"{archive.file}.part", progress)
     try:
-        return response.read(CHUNK)
-    except (HTTPException, OSError) as error:
-        raise _connection_error(response.url, error) from error
+        with _quiet(pooch.get_logger()):
+            fetched = pooch.retrieve(archive.url, known, archive.file, root, downloader=downloader)
+    except requests.RequestException as error:
+        raise ConnectionError(
+            f"{archive.url}: cannot be downloaded ({error}); the part that has arrived is kept: "
+            "run it again to resume"
+        ) from error
+    except ValueError as error:
+        raise ValueError(f"{error} Expected is the digest {origin}") from error
+    return Path(fetched)
 
 
-def _connection_error(url: str, error: Exception) -> ConnectionError:
-    return ConnectionError(
-        f"{url}: cannot be fetched ({error}); what has come is kept: run it again to go on"
-    )
+@contextmanager
+def _quiet(logger: logging.Logger) -> Iterator[None]:
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
-def _note_state(response: HTTPResponse, state: Path) -> None:
-    """Keep what the server calls this state of the file; weak tags do not allow for ranges."""
-    tag = response.headers.get("ETag", "")
-    tag = tag if tag.startswith('"') else response.headers.get("Last-Modified", "")
-    state.unlink(missing_ok=True)
-    if tag:
-        state.write_text(tag, encoding="latin-1")
+class _ResumingDownloader:
+    """Downloader for pooch that resumes from ``part``, where an earlier try has left one."""
+
+    def __init__(self, part: Path, progress: bool) -> None:
+        self.part = part
+        # The server's tag of the file that the part is of, so that two files are never joined.
+        self.tag = part.with_name(f"{part.name}.tag")
+        self.progress = progress
+
+    def __call__(self, url: str, output_file: str, _: object) -> None:
+        try:
+            self._complete_part(url)
+        except BaseException:
+            if not self.part.stat().st_size:
+                self._discard()
+            raise
+        os.replace(self.part, output_file)
+        self._discard()
+
+    def _complete_part(self, url: str) -> None:
+        with self.part.open("ab") as file:
+            start = file.tell()
+            download = pooch.HTTPDownloader(
+                progressbar=self.progress,
+                chunk_size=CHUNK,
+                timeout=TIMEOUT,
+                headers=self._headers(start),
+                hooks={"response": partial(self._begin, file, start)},
+            )
+            try:
+                download(url, file, None)
+                return
+            except requests.HTTPError as error:
+                if error.response.status_code != 416 or not start:
+                    raise
+                # Nothing is left to send: the part is whole, or no part of the present file.
+                if error.response.headers.get("Content-Range") == f"bytes */{start}":
+                    return
+            file.truncate(0)
+        self._complete_part(url)
+
+    def _headers(self, start: int) -> dict[str, str]:
+        headers = {"User-Agent": "robust-lpips", "Accept-Encoding": "identity"}
+        if start:
+            headers["Range"] = f"bytes={start}-"
+            if self.tag.is_file():
+                headers["If-Range"] = self.tag.read_text(encoding="latin-1")
+        return headers
+
+    def _begin(self, file: BinaryIO, start: int, response: requests.Response, **_: Any) -> None:
+        """Make ``file`` ready for the body of a response, before it is read."""
+        if response.status_code not in (200, 206):
+            return  # a redirection, or an error that pooch raises
+        given = response.headers.get("Content-Range", "")
+        if response.status_code == 206 and not given.startswith(f"bytes {start}-"):
+            raise requests.RequestException(f"asked for bytes from {start}; got {given!r}")
+        remaining = int(response.headers.get("Content-Length", 0))
+        kept = start if response.status_code == 206 else 0
+        # Unpacked, it takes at least as much again.
+        _check_space(self.part.parent, remaining + kept + remaining)
+        if response.status_code == 200:
+            if start:
+                _say(f"{self.part.name}: the server sends the whole file again", self.progress)
+            file.truncate(0)
+            self._keep_tag(response)
+
+    def _keep_tag(self, response: requests.Response) -> None:
+        tag = response.headers.get("ETag", "")
+        # Weak tags do not allow for ranges.
+        tag = tag if tag.startswith('"') else response.headers.get("Last-Modified", "")
+        self.tag.unlink(missing_ok=True)
+        if tag:
+            self.tag.write_text(tag, encoding="latin-1")
+
+    def _discard(self) -> None:
+        self.part.unlink(missing_ok=True)
+        self.tag.unlink(missing_ok=True)
 
 
 def _check_space(folder: Path, needed: int) -> None:
@@ -330,51 +357,14 @@ def _check_space(folder: Path, needed: int) -> None:
         )
 
 
-# --- Checking ----------------------------------------------------------------------------------
-
-
-def _digests(path: Path, progress: bool) -> dict[str, str]:
-    """SHA-256 and MD5 of a file, in one reading."""
-    hashes = {
-        "sha256": hashlib.sha256(),
-        "md5": hashlib.md5(usedforsecurity=False),
-    }
-    with (
-        path.open("rb") as file,
-        _bar(f"checking {path.name}", path.stat().st_size, 0, progress) as bar,
-    ):
-        while chunk := file.read(CHUNK):
-            for each in hashes.values():
-                each.update(chunk)
-            bar.update(len(chunk))
-    return {name: each.hexdigest() for name, each in hashes.items()}
-
-
-def _check_digests(
-    path: Path, archive: Archive, record: dict | None, digests: dict[str, str]
-) -> None:
-    """Raise ValueError unless the file is the one published, or the one fetched before."""
-    if archive.md5 is not None and digests["md5"] != archive.md5:
-        raise ValueError(
-            f"{path}: expected MD5 {archive.md5}, as published; got {digests['md5']}. "
-            "Delete the file to fetch it anew"
-        )
-    if record is not None and digests["sha256"] != record["sha256"]:
-        raise ValueError(
-            f"{path}: expected SHA-256 {record['sha256']}, that of the first download in "
-            f"{path.parent / RECORD_FILE}; got {digests['sha256']}. Delete the file to fetch it "
-            "anew, or the record to accept it"
-        )
-
-
 # --- Unpacking ---------------------------------------------------------------------------------
 
 
 def _unpack(path: Path, kind: str, folder: Path, progress: bool) -> list[str]:
-    """Unpack an archive into ``folder``, whole or not at all; some of its top-level entries."""
+    """Unpack an archive into ``folder``, all or nothing; some of its top-level entries."""
     folder.mkdir(parents=True, exist_ok=True)
-    # Beside the data, so that moving it there is renaming. A name of its own, so that what a killed
-    # program has left is found.
+    # Next to the data, so that moving it there is renaming. With a fixed name, so that the next
+    # call removes the leftovers of one that was killed.
     built = folder / f".unpacking-{path.name}"
     shutil.rmtree(built, ignore_errors=True)
     built.mkdir()
@@ -402,20 +392,17 @@ def _archive_errors(path: Path) -> Iterator[None]:
         reason = " ".join(str(error).split())  # tarfile's has several lines
         raise ValueError(
             f"{path}: cannot be unpacked, it is damaged or no archive ({reason}). Delete the file "
-            "to fetch it anew"
+            "to download it again"
         ) from error
 
 
+# Not by pooch, which reads an archive twice and, before Python 3.12, trusts the members of a tar.
 def _unpack_tar(path: Path, built: Path, progress: bool) -> None:
     _check_space(built, path.stat().st_size)
-    with (
-        tarfile.open(path) as archive,
-        _bar(f"unpacking {path.name}", None, 0, progress, "files") as bar,
-    ):
-        for member in archive:
+    with tarfile.open(path) as archive:
+        for member in _bar(path, archive, None, progress):
             _check_member(path, member.name)
             archive.extract(member, built, filter="data")
-            bar.update()
 
 
 def _unpack_zip(path: Path, built: Path, progress: bool) -> None:
@@ -424,21 +411,19 @@ def _unpack_zip(path: Path, built: Path, progress: bool) -> None:
         for member in members:
             _check_member(path, member.filename)
         _check_space(built, sum(member.file_size for member in members))
-        with _bar(f"unpacking {path.name}", len(members), 0, progress, "files") as bar:
-            for member in members:
-                archive.extract(member, built)
-                bar.update()
+        for member in _bar(path, members, len(members), progress):
+            archive.extract(member, built)
 
 
 def _check_member(path: Path, name: str) -> None:
-    """Raise ValueError for a name that is absolute, on any system, or that climbs."""
-    member = PureWindowsPath(name)  # parts at slashes and backslashes
+    """Raise ValueError for a name that is absolute, on any system, or that has ``..`` in it."""
+    member = PureWindowsPath(name)  # splits at slashes and backslashes
     if member.anchor or ".." in member.parts:
         raise ValueError(f"{path}: refused, it has the unsafe member {name!r}")
 
 
 def _merge(source: Path, target: Path) -> None:
-    """Move what is in ``source`` into ``target``, folder by folder where both have one."""
+    """Move the content of ``source`` into ``target``, merging folders that both have."""
     for entry in sorted(source.iterdir()):
         there = target / entry.name
         if there.is_dir() and entry.is_dir() and not entry.is_symlink():
@@ -447,18 +432,10 @@ def _merge(source: Path, target: Path) -> None:
             os.replace(entry, there)
 
 
-# --- Telling -----------------------------------------------------------------------------------
-
-
-def _bar(label: str, total: int | None, start: int, progress: bool, unit: str = "B") -> tqdm:
-    return tqdm(
-        desc=label,
-        total=total,
-        initial=start,
-        unit=unit,
-        unit_scale=unit == "B",
-        disable=not progress,
-    )
+def _bar(path: Path, members: Iterable, total: int | None, progress: bool) -> Iterable:
+    """The members of the archive at ``path``, counted in a progress bar."""
+    label = f"unpacking {path.name}"
+    return tqdm(members, desc=label, total=total, unit="files", disable=not progress)
 
 
 def _say(message: str, progress: bool) -> None:

@@ -1,8 +1,13 @@
-"""A dataset's images, decoded and resized once, in one file that is mapped into memory.
+"""Packs: the images of a dataset, decoded and resized once, in arrays that are mapped into memory.
 
-The file holds, from multiples of 4096 bytes on: :data:`MAGIC`, the length of the header (8 bytes,
-little-endian) and the header (JSON); the labels (float64, little-endian); the images (uint8,
-samples x parts x 3 x S x S).
+A pack is a folder of three files:
+
+- ``header.json``: identity and state of the dataset, shape of the images, digest of the content;
+- ``labels.npy``: float64, (samples,);
+- ``images.npy``: uint8, (samples, parts, 3, S, S).
+
+A pack never changes. Its name tells the choice of samples and the state of their files, so that
+a dataset whose files have changed gets another folder.
 """
 
 from __future__ import annotations
@@ -13,12 +18,14 @@ import json
 import math
 import os
 import shutil
+import uuid
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import PIL
@@ -27,23 +34,20 @@ from torch.utils.data import Dataset, Subset
 from tqdm.auto import tqdm
 
 from robust_lpips._cache import cache_dir
-from robust_lpips._files import atomic_path
 from robust_lpips.data.bapps import RESAMPLING, JNDDataset, PathLike, Samples, TwoAFCDataset
-from robust_lpips.data.fingerprint import fingerprint
+from robust_lpips.data.fingerprint import add_content, fingerprint
 
-MAGIC = b"robust-lpips\x93\r\n\x00"
-# Raise it whenever files of before could not be read, or would hold other pixels.
-FORMAT = 1
+# Raised whenever earlier packs cannot be read, or would hold other pixels.
+FORMAT = 2
+HEADER, LABELS, IMAGES = "header.json", "labels.npy", "images.npy"
 
-_ALIGNMENT = 4096
-_LONGEST_HEADER = 4096
+_STATE_DIGITS = 12  # hexadecimal, at the end of a pack's name
 # Samples that are decoded before the next are begun, which bounds the memory.
-_BATCH = 64
-_LABEL = np.dtype("<f8")
+_CHUNK = 64
 
 
 class UnfitPackError(RuntimeError):
-    """A file is not, or no longer, the pack of a dataset."""
+    """A folder is not, or no longer, the pack of a dataset."""
 
 
 def packed(
@@ -52,41 +56,44 @@ def packed(
     *,
     progress: bool = True,
 ) -> PackedDataset:
-    """The same items as ``dataset`` gives, their images decoded once for all runs.
+    """The items of ``dataset``, with images that are decoded once for all runs.
 
-    The file is mapped where it is there already, and written where it is not. It counts as stale
-    when a file of the dataset, image or label, has another name, size or time of change, or when
-    another version of Pillow decoded it.
+    An existing pack is mapped into memory; a missing one is written first. A pack is stale when a
+    file of the dataset, image or label, has another name, size or time of change than when it was
+    packed, or when another version of Pillow decoded it.
 
     Args:
-        dataset: one with an ``image_size``, or a subset of one, of which only the chosen samples
-            are packed.
-        folder: where packs are kept, one file for each choice of samples and size, of
-            3 * 3 * image_size^2 bytes a triplet. Default: ``packed`` in the user's cache
+        dataset: a dataset with an ``image_size``, or a subset of one, of which only the chosen
+            samples are packed.
+        folder: folder of the packs, one for each choice of samples and image size, of
+            3 * 3 * image_size^2 bytes per triplet. Default: ``packed`` in the user's cache
             (:func:`robust_lpips._cache.cache_dir`).
-        progress: show a bar while decoding, which as many threads do as torch computes with.
+        progress: show a bar while decoding, which uses as many threads as torch.
 
     Warns:
-        UserWarning: a file of that name is stale, cut off or something else, and is replaced.
+        UserWarning: if a pack of these samples is stale or incomplete; it is deleted.
 
     Raises:
-        TypeError: another kind of dataset.
-        ValueError: ``image_size`` is None; an image or label that cannot be read.
-        OSError: the disk has not the room.
-        RuntimeError: files of the dataset changed while they were packed.
+        TypeError: for another kind of dataset.
+        ValueError: if ``image_size`` is None, or an image or label cannot be read.
+        OSError: if the disk has too little room.
+        RuntimeError: if files of the dataset change while they are packed.
     """
     source, samples = _source(dataset)
     header = _header(source, samples, fingerprint(dataset))
     folder = cache_dir() / "packed" if folder is None else Path(folder).expanduser()
-    path = folder / f"{source.task}-{source.image_size}px-{header['identity'][:24]}.pack"
+    stem = f"{source.task}-{source.image_size}px-{header['identity'][:24]}"
+    path = folder / f"{stem}-{_sha256(header)[:_STATE_DIGITS]}"
     pack = partial(PackedDataset, path, header, source, samples)
     if path.exists():
         try:
             return pack()
         except UnfitPackError as error:
-            warnings.warn(f"{error}; it is packed anew", UserWarning, stacklevel=2)
-    _check_room(path, _layout(header).end)
-    with atomic_path(path) as temporary:
+            _delete(path, str(error))
+    for other in sorted(folder.glob(f"{stem}-{'[0-9a-f]' * _STATE_DIGITS}")):
+        _delete(other, f"{other}: {_misfit(other, header)}")
+    _check_room(path, header)
+    with _new_folder(path) as temporary:
         _write(temporary, header, dataset, source, progress)
         if fingerprint(dataset) != header["fingerprint"]:
             raise RuntimeError(f"{source!r}: files changed while they were packed; pack them again")
@@ -94,22 +101,23 @@ def packed(
 
 
 class PackedDataset(Dataset):
-    """What :func:`packed` gives: the items of a :class:`TwoAFCDataset` or :class:`JNDDataset`.
+    """The items of a :class:`TwoAFCDataset` or :class:`JNDDataset`, read from a pack.
 
-    Processes share the pages of one file. To another process it goes as the file's path, which is
-    opened there when the first item is asked for.
+    :func:`packed` makes it. Processes share the pages of the files. Pickled, it holds the path of
+    the pack alone, which is opened when the first item is read.
 
     Attributes:
-        path: the file.
+        path: folder of the pack.
         fingerprint: :func:`robust_lpips.data.fingerprint.fingerprint` of the dataset when it was
             packed.
-        samples: of the items, in order.
-        subsets: those that the samples are of.
-        task, images, label, roots, split, image_size: of the dataset.
+        content_digest: :func:`robust_lpips.data.fingerprint.content_digest` of the items.
+        samples: files of the items, in order.
+        subsets: names of the subsets of the samples.
+        task, images, label, roots, split, image_size: attributes of the dataset.
 
     Raises:
-        UnfitPackError: the file is not the pack that ``header`` describes; also on access in
-            another process, where it has been replaced by one of another content.
+        UnfitPackError: if the folder is not the pack that ``header`` describes; also when the first
+            item is read in another process, if the pack has been deleted meanwhile.
     """
 
     def __init__(
@@ -126,27 +134,29 @@ class PackedDataset(Dataset):
         self.task, self.images, self.label = source.task, source.images, source.label
         self.roots, self.split, self.image_size = source.roots, source.split, source.image_size
         self._header = header
-        self._arrays: _Arrays | None = _mapped(path, header)
+        content = _mapped(path, header)
+        self.content_digest = content.digest
+        self._content: _Content | None = content
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor | float | str]:
-        if self._arrays is None:
-            self._arrays = _mapped(self.path, self._header)
-        labels, images = self._arrays
+        if self._content is None:
+            self._content = _mapped(self.path, self._header)
+        content = self._content
         sample = self.samples[index]
         item = {
-            # A copy, because the file is not to be written to.
+            # A copy, because the pack must not be written to.
             part: torch.from_numpy(image.copy())
-            for part, image in zip(self.images, images[index], strict=True)
+            for part, image in zip(self.images, content.images[index], strict=True)
         }
-        item[self.label] = labels[index].item()
+        item[self.label] = content.labels[index].item()
         item["subset"], item["sample"] = sample.subset, sample.sample
         return item
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_arrays": None}
+        return self.__dict__ | {"_content": None}
 
     def __repr__(self) -> str:
         return (
@@ -155,23 +165,16 @@ class PackedDataset(Dataset):
         )
 
 
-class _Arrays(NamedTuple):
-    """What a file holds, as views of its pages."""
+class _Content(NamedTuple):
+    """Content of a pack; the arrays are views of its pages."""
 
     labels: np.ndarray  # (N,)
     images: np.ndarray  # (N, parts, 3, S, S)
-
-
-class _Layout(NamedTuple):
-    """Where in the file the labels and the images begin, and how long it is."""
-
-    labels: int
-    images: int
-    end: int
+    digest: str
 
 
 def _source(dataset: Dataset) -> tuple[TwoAFCDataset | JNDDataset, Samples]:
-    """The whole dataset, and which of its samples are meant."""
+    """The whole dataset, and the samples that are chosen of it."""
     source = dataset.dataset if isinstance(dataset, Subset) else dataset
     if not isinstance(source, TwoAFCDataset | JNDDataset):
         of = "a Subset of " if source is not dataset else ""
@@ -186,7 +189,7 @@ def _source(dataset: Dataset) -> tuple[TwoAFCDataset | JNDDataset, Samples]:
 
 
 def _header(source: TwoAFCDataset | JNDDataset, samples: Samples, files: str) -> dict[str, Any]:
-    """All that a file has to say of itself to be the pack of these samples."""
+    """What the header of the pack of these samples holds, except for the digest of the content."""
     return {
         "format": FORMAT,
         "identity": _identity(source, samples),
@@ -198,7 +201,7 @@ def _header(source: TwoAFCDataset | JNDDataset, samples: Samples, files: str) ->
 
 
 def _identity(source: TwoAFCDataset | JNDDataset, samples: Samples) -> str:
-    """SHA-256 of which samples these are, and of what is done to their images."""
+    """SHA-256 of the names of the samples and of the processing of their images."""
     roots = {root: str(root.resolve()) for root in source.roots}
     how = (source.task, [*roots.values()], source.split, source.image_size, RESAMPLING.name)
     digest = hashlib.sha256(repr(how).encode())
@@ -207,66 +210,67 @@ def _identity(source: TwoAFCDataset | JNDDataset, samples: Samples) -> str:
     return digest.hexdigest()
 
 
-def _head(header: Mapping[str, Any]) -> bytes:
-    """How the file of ``header`` begins."""
-    text = json.dumps(header).encode()
-    return MAGIC + len(text).to_bytes(8, "little") + text
+def _sha256(header: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(header, sort_keys=True).encode()).hexdigest()
 
 
-def _layout(header: Mapping[str, Any]) -> _Layout:
-    labels = _aligned(len(_head(header)))
-    images = _aligned(labels + header["count"] * _LABEL.itemsize)
-    return _Layout(labels, images, images + header["count"] * math.prod(header["shape"]))
+def _mapped(path: Path, header: Mapping[str, Any]) -> _Content:
+    """The content of the pack at ``path``; UnfitPackError if it is not the one of ``header``."""
+    if reason := _misfit(path, header):
+        raise UnfitPackError(f"{path}: {reason}")
+    # As plain arrays, because every view of a memmap costs more.
+    try:
+        labels, images = (
+            np.asarray(np.load(path / name, mmap_mode="r", allow_pickle=False))
+            for name in (LABELS, IMAGES)
+        )
+    except (FileNotFoundError, ValueError, EOFError) as error:
+        raise UnfitPackError(f"{path}: it is incomplete ({error})") from error
+    count, shape = header["count"], header["shape"]
+    if (labels.dtype, labels.shape) != (np.float64, (count,)):
+        raise UnfitPackError(f"{path}: {LABELS} has another type or shape")
+    if (images.dtype, images.shape) != (np.uint8, (count, *shape)):
+        raise UnfitPackError(f"{path}: {IMAGES} has another type or shape")
+    return _Content(labels, images, _read_header(path)["content_digest"])
 
 
-def _aligned(offset: int) -> int:
-    return -(-offset // _ALIGNMENT) * _ALIGNMENT
-
-
-def _mapped(path: Path, header: Mapping[str, Any]) -> _Arrays:
-    """The arrays in the file of ``header``; UnfitPackError where it is another."""
-    layout, count = _layout(header), header["count"]
-    with open(path, "rb") as file:
-        if reason := _misfit(file, header):
-            raise UnfitPackError(f"{path}: not the pack of this dataset: {reason}")
-        # As a plain array, because every view of a memmap costs more.
-        pages = np.asarray(np.memmap(file, np.uint8, mode="r"))
-    labels = pages[layout.labels :][: count * _LABEL.itemsize].view(_LABEL)
-    return _Arrays(labels, pages[layout.images :].reshape(count, *header["shape"]))
-
-
-def _misfit(file: BinaryIO, header: Mapping[str, Any]) -> str | None:
-    """Why ``file`` is not the whole file of ``header``; None where it is."""
-    head, size, end = _head(header), os.fstat(file.fileno()).st_size, _layout(header).end
-    if file.read(len(head)) == head:
-        return None if size == end else f"it has {size:,} bytes, not {end:,}"
-    file.seek(0)
-    found = _read_header(file)
-    if found is None:
-        return "it is no pack, or its header is broken"
+def _misfit(path: Path, header: Mapping[str, Any]) -> str | None:
+    """Why the header of the pack at ``path`` is not ``header``; None if it is."""
+    found = _read_header(path)
     reasons = {
         "format": f"it is of format {found.get('format')}, not {FORMAT}",
         "identity": "it is of another dataset",
         "pillow": f"Pillow {found.get('pillow')} decoded it, not {PIL.__version__}",
         "fingerprint": "files of the dataset have changed",
     }
+    if not found:
+        return "it has no header that can be read"
     differing = (reason for name, reason in reasons.items() if found.get(name) != header[name])
-    return next(differing, "its header is broken")
+    fits = header.items() <= found.items() and isinstance(found.get("content_digest"), str)
+    return next(differing, None if fits else "its header is broken")
 
 
-def _read_header(file: BinaryIO) -> dict[str, Any] | None:
-    """The header at the beginning of ``file``, of whatever pack; None where there is none."""
-    if file.read(len(MAGIC)) != MAGIC:
-        return None
-    length = int.from_bytes(file.read(8), "little")
+def _read_header(path: Path) -> dict[str, Any]:
+    """The header of the pack at ``path``; empty if there is none or it cannot be read."""
     try:
-        header = json.loads(file.read(min(length, _LONGEST_HEADER)))
-    except (ValueError, RecursionError):
-        return None
-    return header if isinstance(header, dict) else None
+        header = json.loads((path / HEADER).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
+        return {}
+    return header if isinstance(header, dict) else {}
 
 
-def _check_room(path: Path, needed: int) -> None:
+def _delete(path: Path, reason: str) -> None:
+    """Delete a useless pack, and warn the caller of :func:`packed`."""
+    message = f"{reason}; it is deleted and the dataset is packed again"
+    warnings.warn(message, UserWarning, stacklevel=3)
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def _check_room(path: Path, header: Mapping[str, Any]) -> None:
+    needed = header["count"] * (math.prod(header["shape"]) + np.dtype(np.float64).itemsize)
     path.parent.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(path.parent).free
     if needed > free:
@@ -274,31 +278,61 @@ def _check_room(path: Path, needed: int) -> None:
         raise OSError(errno.ENOSPC, message, str(path))
 
 
+@contextmanager
+def _new_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder that becomes ``path`` on success and is removed on error."""
+    temporary = path.with_name(f".{uuid.uuid4().hex}-{path.name}")
+    temporary.mkdir()
+    try:
+        yield temporary
+        try:
+            temporary.rename(path)
+        except OSError:
+            if not path.is_dir():  # else another process has written the same pack meanwhile
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def _write(
-    path: Path,
+    folder: Path,
     header: Mapping[str, Any],
     dataset: Dataset,
     source: TwoAFCDataset | JNDDataset,
     progress: bool,
 ) -> None:
-    """Write the file of ``header``, one batch in memory at a time."""
-    layout, count = _layout(header), header["count"]
-    labels: list[float] = []
+    """Write the files of a pack, one chunk of images in memory at a time."""
+    count = header["count"]
+    labels = np.empty(count)
+    digest = hashlib.sha256()
     bar = tqdm(total=count, desc="pack", unit="sample", disable=not progress)
     # Threads are enough: Pillow lets others run while it decodes.
-    with open(path, "wb") as file, bar, ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        file.write(_head(header))
-        file.seek(layout.images)
-        for begin in range(0, count, _BATCH):
-            indices = range(begin, min(begin + _BATCH, count))
-            for item in pool.map(dataset.__getitem__, indices):
+    with (
+        open(folder / IMAGES, "wb") as file,
+        bar,
+        ThreadPoolExecutor(torch.get_num_threads()) as pool,
+    ):
+        # Written in order, not through a map, because a full disk would end the process then.
+        npy = {"descr": "|u1", "fortran_order": False, "shape": (count, *header["shape"])}
+        np.lib.format.write_array_header_1_0(file, npy)
+        for begin in range(0, count, _CHUNK):
+            indices = range(begin, min(begin + _CHUNK, count))
+            for index, item in zip(indices, pool.map(dataset.__getitem__, indices), strict=True):
                 for part in source.images:
                     file.write(item[part].numpy())
-                labels.append(item[source.label])
+                labels[index] = item[source.label]
+                add_content(digest, item)
             bar.update(len(indices))
-        file.truncate(layout.end)
-        file.seek(layout.labels)
-        file.write(np.array(labels, _LABEL))
-        file.flush()
-        # Else a machine that goes down may leave a file of the right length and other content.
-        os.fsync(file.fileno())
+        _flush(file)
+    with open(folder / LABELS, "wb") as file:
+        np.save(file, labels, allow_pickle=False)
+        _flush(file)
+    with open(folder / HEADER, "w", encoding="utf-8") as file:
+        json.dump({**header, "content_digest": digest.hexdigest()}, file, indent=2)
+        _flush(file)
+
+
+def _flush(file: IO) -> None:
+    """Write to the disk, or a machine that goes down may leave files of other content."""
+    file.flush()
+    os.fsync(file.fileno())

@@ -26,11 +26,12 @@ from robust_lpips.comparison import (
     registry,
 )
 
-# Metrics by what they need beside the package; these load without a network.
+# Metrics by the package that they need, if any; these load without a network.
 OFFLINE = {
     None: ("l1", "l2", "psnr", "ssim", "alexnet-untrained", "alexnet-shift-tolerant", "e-lpips"),
     "piq": ("ms-ssim", "fsim", "vsi", "gmsd", "vif"),
-    "pyiqa": ("cw-ssim", "nlpd", "mad"),
+    "plenoptic": ("cw-ssim", "nlpd"),
+    "pyiqa": ("mad",),
     "pycvvdp": ("cvvdp",),
 }
 NAMES = [(package, name) for package, names in OFFLINE.items() for name in names]
@@ -48,7 +49,7 @@ def load():
 
     def get(package, name):
         if package is not None:
-            pytest.importorskip(package, reason=f"{package} is in the extra 'comparison'")
+            pytest.importorskip(package, reason=f"{package} is an optional dependency")
         if name not in loaded:
             loaded[name] = load_metric(name)
         return loaded[name]
@@ -204,7 +205,7 @@ class TestNames:
         assert all(each.title and each.source and each.needs for each in entries)
         assert len({each.title for each in entries}) == len(entries)
         assert entry("ms-ssim").title == "MS-SSIM"
-        assert entry("cw-ssim").needs == "pyiqa"
+        assert entry("cw-ssim").needs == "plenoptic"
 
     @pytest.mark.parametrize("function", [entry, load_metric])
     def test_unknown_names_are_told_what_there_is(self, function):
@@ -263,20 +264,22 @@ class TestOurs:
 
 class TestUnavailable:
     @pytest.mark.parametrize(
-        ("name", "module", "needs"),
+        ("name", "module", "needs", "extra"),
         [
-            ("ms-ssim", "piq", "piq"),
-            ("vif", "piq", "piq"),
-            ("dists", "piq", "piq and weights that it downloads"),
-            ("cw-ssim", "pyiqa", "pyiqa"),
-            ("cvvdp", "pycvvdp", "cvvdp"),
+            ("ms-ssim", "piq", "piq", "comparison"),
+            ("vif", "piq", "piq", "comparison"),
+            ("dists", "piq", "piq and weights that it downloads", "comparison"),
+            ("cw-ssim", "plenoptic", "plenoptic", "comparison"),
+            ("nlpd", "plenoptic", "plenoptic", "comparison"),
+            ("mad", "pyiqa", "pyiqa", "pyiqa"),
+            ("cvvdp", "pycvvdp", "cvvdp", "comparison"),
         ],
     )
-    def test_missing_package(self, name, module, needs, monkeypatch):
+    def test_missing_package(self, name, module, needs, extra, monkeypatch):
         monkeypatch.setitem(sys.modules, module, None)
         with pytest.raises(MetricUnavailable) as caught:
             load_metric(name)
-        expected = f'{name} needs {needs}: pip install "robust-lpips[comparison]"'
+        expected = f'{name} needs {needs}: pip install "robust-lpips[{extra}]"'
         assert str(caught.value).startswith(expected)
         assert "\n" not in str(caught.value)
 
@@ -397,7 +400,7 @@ def test_importing_loads_no_library():
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
-    heavy = {"piq", "pyiqa", "pycvvdp", "torchvision", "skimage", "tensorflow"}
+    heavy = {"piq", "plenoptic", "pyiqa", "pycvvdp", "torchvision", "skimage", "tensorflow"}
     assert not heavy & set(result.stdout.split())
 
 

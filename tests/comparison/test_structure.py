@@ -1,10 +1,14 @@
-"""Hand-made metrics against the libraries, called as these say, on photographs in [0, 1]."""
+"""Hand-made metrics against the libraries, called as these document, on images in [0, 1]."""
 
+import pickle
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from generated_pairs import SIZES, generated_pairs, stored_values
+from scipy.stats import spearmanr
 from skimage.metrics import structural_similarity
 
 from robust_lpips.comparison import load_metric, ssim
@@ -20,7 +24,12 @@ def piq():
 
 @pytest.fixture(scope="module")
 def pyiqa():
-    return pytest.importorskip("pyiqa", reason="pyiqa is in the extra 'comparison'")
+    return pytest.importorskip("pyiqa", reason="pyiqa is in the extra 'pyiqa'")
+
+
+@pytest.fixture(scope="module")
+def plenoptic():
+    return pytest.importorskip("plenoptic", reason="plenoptic is in the extra 'comparison'")
 
 
 @pytest.fixture
@@ -107,50 +116,133 @@ class TestMsSsim:
         assert torch.allclose(distances.double(), ssim(*pair.ours), atol=1e-4)
 
 
-class TestPyiqa:
-    def test_nlpd(self, photographs, pyiqa):
-        pair = photographs()
-        expected = pyiqa.create_metric("nlpd", device=CPU)(pair.distorted, pair.reference)
-        assert torch.allclose(load_metric("nlpd")(*pair.ours), expected.reshape(-1), rtol=1e-5)
+@pytest.fixture(scope="module")
+def of_pyiqa():
+    """``get(name, size)``: our distances of the generated pairs, and the values of pyiqa."""
+    stored = stored_values()
 
-    def test_cw_ssim(self, photographs, pyiqa):
+    def get(name, size):
+        height, width = size
+        reference, distorted = (2 * image - 1 for image in generated_pairs(height, width))
+        ours = load_metric(name)(reference, distorted).double()
+        values = stored[name.replace("-", "_")][f"{height}x{width}"]
+        return ours, torch.tensor(values, dtype=torch.float64)
+
+    return get
+
+
+@pytest.mark.usefixtures("plenoptic")
+class TestCwSsim:
+    @pytest.mark.parametrize("size", SIZES)
+    def test_is_pyiqas(self, size, of_pyiqa):
+        ours, index = of_pyiqa("cw-ssim", size)
+        odd = any(side % 2 for side in size)  # we reflect these by a pixel, pyiqa does not
+        assert torch.allclose(ours, 1 - index, rtol=0, atol=0.02 if odd else 1e-7)
+        assert spearmanr(ours, 1 - index).statistic > (0.97 if odd else 0.9999)
+
+    def test_is_pyiqas_on_photographs(self, photographs, pyiqa):
         pair = photographs(64, 70)
         expected = 1 - pyiqa.create_metric("cw_ssim", device=CPU)(pair.distorted, pair.reference)
-        assert torch.allclose(load_metric("cw-ssim")(*pair.ours), expected)
+        assert torch.allclose(load_metric("cw-ssim")(*pair.ours), expected.reshape(-1))
         assert expected.min() > 0
 
-    def test_cw_ssim_of_narrow_images_is_of_reflected_ones(self, photographs):
+    @pytest.mark.parametrize(
+        ("size", "side", "grown"),
+        [
+            ((64, 61), -1, [59, 58, 57]),  # to 64
+            ((70, 65), -1, [63]),  # to an even number
+            ((67, 64), -2, [65]),
+        ],
+    )
+    def test_other_sides_are_reflected(self, size, side, grown, photographs):
         metric = load_metric("cw-ssim")
-        narrow = photographs(64, 61).ours
-        grown = [torch.cat([x, x[..., [59, 58, 57]]], dim=-1) for x in narrow]
-        assert torch.allclose(metric(*narrow), metric(*grown))
+        images = photographs(*size).ours
+        larger = [torch.cat([x, x.index_select(side, torch.tensor(grown))], side) for x in images]
+        assert torch.equal(metric(*images), metric(*larger))
 
-    def test_cw_ssim_of_flat_images_is_finite(self, pyiqa):
-        grey = torch.zeros(1, 3, 64, 64)
-        assert load_metric("cw-ssim")(grey, grey + 0.2).tolist() == [0.0]
+    @pytest.mark.parametrize("size", [(64, 64), (64, 61), (100, 131), (33, 40)])
+    def test_identical_images_are_at_zero(self, size, photographs):
+        image, other = photographs(*size).ours
+        metric = load_metric("cw-ssim")
+        assert metric(image, image.clone()).tolist() == [0.0, 0.0, 0.0]
+        assert metric(image, other).min() > 0
 
-    def test_mad(self, photographs, pyiqa):
+    def test_flat_images(self):
+        grey, noise = torch.zeros(1, 3, 64, 64), torch.rand(1, 3, 64, 64)
+        metric = load_metric("cw-ssim")
+        assert metric(grey, grey + 0.2).tolist() == [0.0]
+        assert metric(grey, noise).item() == pytest.approx(1)
+
+    def test_gradient_lowers_the_distance(self, photographs):
+        reference, distorted = photographs(64, 64).ours
+        metric = load_metric("cw-ssim")
+        distorted.requires_grad_()
+        before = metric(reference, distorted)
+        (gradient,) = torch.autograd.grad(before.sum(), distorted)
+        step = 0.05 * gradient / gradient.abs().amax(dim=(1, 2, 3), keepdim=True)
+        assert (metric(reference, (distorted - step).clamp(-1, 1)) < before).all()
+
+    def test_random_state_of_numpy_is_kept(self):
+        before = pickle.dumps(np.random.get_state())  # noqa: NPY002
+        load_metric("cw-ssim")(*torch.zeros(2, 1, 3, 64, 64))
+        assert pickle.dumps(np.random.get_state()) == before  # noqa: NPY002
+
+
+@pytest.mark.usefixtures("plenoptic")
+class TestNlpd:
+    @pytest.mark.parametrize("size", SIZES)
+    def test_orders_pairs_as_pyiqa(self, size, of_pyiqa):
+        ours, theirs = of_pyiqa("nlpd", size)
+        assert spearmanr(ours, theirs).statistic > 0.97
+        ratios = ours / theirs  # another blur, other borders
+        assert 0.6 < ratios.min() < ratios.max() < 1.3
+        assert ratios.median().item() == pytest.approx(0.95, abs=0.03)
+
+    def test_is_plenoptics_of_the_luminance(self, photographs, plenoptic):
+        from skimage.color import rgb2yiq
+
+        pair = photographs(64, 61)
+        grey = [
+            torch.tensor(rgb2yiq(image.movedim(1, -1).numpy())[..., :1]).movedim(-1, 1)
+            for image in (pair.reference, pair.distorted)
+        ]
+        # Ten decimals of its own constant, which keeps identical images from 0.
+        expected = plenoptic.metric.nlpd(*grey, epsilon=1e-20).reshape(-1)
+        assert torch.allclose(load_metric("nlpd")(*pair.ours).double(), expected.double())
+
+    def test_identical_images_are_at_zero(self, photographs):
+        image, _ = photographs().ours
+        assert load_metric("nlpd")(image, image.clone()).tolist() == [0.0, 0.0, 0.0]
+
+    def test_white_is_within_the_range(self, recwarn):
+        white = torch.ones(1, 3, 64, 64)
+        load_metric("nlpd")(white, -white)
+        assert not recwarn.list
+
+
+class TestMad:
+    def test_is_pyiqas(self, photographs, pyiqa):
         pair = photographs(64, 64)
         expected = pyiqa.create_metric("mad", device=CPU)(pair.distorted, pair.reference)
         assert torch.allclose(load_metric("mad")(*pair.ours), expected, rtol=1e-5)
 
-    def test_mad_of_narrow_images_is_not_lost(self, photographs):
+    def test_narrow_images_are_not_lost(self, photographs, pyiqa):
         metric = load_metric("mad")
         narrow, square = (metric(*photographs(64, width, n=2).ours) for width in (61, 64))
         assert square.min() > 100
         assert torch.allclose(narrow, square, rtol=0.15)
 
-    def test_mad_sees_nothing_in_the_dark(self, pyiqa):
+    def test_sees_nothing_in_the_dark(self, pyiqa):
         black = torch.full((1, 3, 64, 64), -1.0)
         noisy = black + 0.1 * torch.rand(black.shape, generator=torch.Generator().manual_seed(0))
         assert load_metric("mad")(black, noisy).tolist() == [0.0]
 
-    def test_mad_refuses_strips(self, pyiqa):
+    def test_refuses_strips(self, pyiqa):
         with pytest.raises(ValueError, match=r"less than twice the shorter for mad; got 16x32"):
             load_metric("mad")(*torch.zeros(2, 1, 3, 16, 32))
 
     def test_loading_prints_nothing(self, pyiqa, capfd):
-        load_metric("nlpd")
+        load_metric("mad")
         assert capfd.readouterr() == ("", "")
 
 
@@ -175,6 +267,12 @@ class TestRefused:
     def test_images(self, images, message, piq):
         with pytest.raises(ValueError, match=message):
             load_metric("vif")(*images)
+
+    @pytest.mark.parametrize("name", ["cw-ssim", "nlpd"])
+    def test_small_images(self, name, plenoptic):
+        with pytest.raises(ValueError, match=r"H, W >= 33 for this metric; got \(1, 3, 32, 64\)"):
+            load_metric(name)(*torch.zeros(2, 1, 3, 32, 64))
+        assert load_metric(name)(*torch.zeros(2, 1, 3, 33, 33)).tolist() == [0.0]
 
     def test_different_shapes(self, piq):
         with pytest.raises(ValueError, match="same shape"):

@@ -1,7 +1,9 @@
-"""Packs hold what the files hold, for as long as the files are the same."""
+"""Packs hold the content of the files, for as long as the files are the same."""
 
 import errno
 import importlib
+import io
+import json
 import multiprocessing
 import operator
 import os
@@ -10,11 +12,13 @@ import shutil
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import PIL
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader, Subset
 
 from robust_lpips.data import (
@@ -26,8 +30,8 @@ from robust_lpips.data import (
     packed,
     sample_dataset,
 )
-from robust_lpips.data.fingerprint import fingerprint
-from robust_lpips.data.packed import MAGIC, UnfitPackError
+from robust_lpips.data.fingerprint import content_digest, fingerprint
+from robust_lpips.data.packed import HEADER, IMAGES, LABELS, UnfitPackError
 from robust_lpips.data.sample import judge_distances
 from tests.data.bapps_tree import write_subset
 
@@ -76,8 +80,12 @@ def quietly(dataset, folder, **options):
         return packed(dataset, folder, progress=False, **options)
 
 
-def files(folder):
+def names(folder):
     return sorted(path.name for path in folder.iterdir())
+
+
+def size_of(pack):
+    return sum(path.stat().st_size for path in pack.path.iterdir())
 
 
 @pytest.fixture
@@ -117,7 +125,7 @@ def test_only_the_chosen_samples_are_packed(tree, folder):
     assert (len(one), one.subsets) == (1, ("cnn",))
     assert_same_items([whole[4]], one)
     assert len(quietly(Subset(whole, []), folder)) == 0
-    assert len(files(folder)) == 3
+    assert len(names(folder)) == 3
 
 
 def test_indices(dataset, folder):
@@ -172,10 +180,10 @@ def test_pairs_have_no_judged_triplets(tree, folder):
 def test_second_use_decodes_nothing(dataset, tree, folder, no_decoding):
     expected = list(dataset)
     first = quietly(dataset, folder)
-    begun = first.path.stat()
+    begun = (first.path / IMAGES).stat()
     no_decoding()
     again = quietly(TwoAFCDataset(tree, image_size=SIZE), folder)
-    assert again.path.stat() == begun
+    assert (again.path / IMAGES).stat() == begun
     assert_same_items(expected, again)
 
 
@@ -188,7 +196,7 @@ def test_one_pack_however_the_root_is_written(dataset, tree, folder, no_decoding
         assert quietly(TwoAFCDataset(root, image_size=SIZE), folder).path == first.path
 
 
-def test_others_have_files_of_their_own(tree, folder):
+def test_others_have_packs_of_their_own(tree, folder):
     write_subset(tree, "cnn", n=3, split="train")
     shutil.copytree(tree, tree.parent / "copy")
     datasets = [
@@ -243,59 +251,92 @@ def another_suffix(path):
         ("judge/000000.npy", same_size_and_content_later),
     ],
 )
-def test_changed_files_are_packed_anew(dataset, tree, folder, part, change):
+def test_changed_files_are_packed_again(dataset, tree, folder, part, change):
     before = quietly(dataset, folder)
     change(tree / "2afc" / "val" / "cnn" / part)
     changed = TwoAFCDataset(tree, image_size=SIZE)
-    with pytest.warns(UserWarning, match="files of the dataset have changed; it is packed anew"):
+    with pytest.warns(UserWarning, match="files of the dataset have changed; .*packed again"):
         after = packed(changed, folder, progress=False)
-    assert after.path == before.path
+    assert not before.path.exists()
+    assert names(folder) == [after.path.name]
     assert_same_items(changed, after)
     assert_same_items(changed, quietly(changed, folder))
 
 
-def headed(text, body=b""):
-    return MAGIC + len(text).to_bytes(8, "little") + text + body
+def with_header(**changes):
+    def change(text):
+        return json.dumps(json.loads(text) | changes).encode()
+
+    return change
+
+
+def npy_of(array):
+    def change(_):
+        buffer = io.BytesIO()
+        np.save(buffer, array)
+        return buffer.getvalue()
+
+    return change
 
 
 @pytest.mark.parametrize(
-    ("make", "reason"),
+    ("file", "make", "reason"),
     [
-        (lambda whole: whole[:-1], "bytes, not"),
-        (lambda whole: whole + b"\0", "bytes, not"),
-        (lambda whole: whole[:40], "no pack, or its header is broken"),
-        (lambda whole: b"", "no pack"),
-        (lambda whole: b"\x89PNG\r\n" * 1000, "no pack"),
-        (lambda whole: headed(b"{" * 9), "header is broken"),
-        (lambda whole: headed(b"[" * 4000), "header is broken"),
-        (lambda whole: headed(b"[1, 2]"), "header is broken"),
-        (lambda whole: headed(b"{}"), "of format None, not 1"),
-        (lambda whole: MAGIC + b"\xff" * 9000, "header is broken"),
-        (lambda whole: whole.replace(b'"format": 1', b'"format": 2'), "of format 2, not 1"),
-        (lambda whole: whole.replace(b'"count": 5', b'"count": 4'), "header is broken"),
+        (IMAGES, lambda whole: whole[:-1], "incomplete"),
+        (IMAGES, lambda whole: whole[:40], "incomplete"),
+        (IMAGES, lambda whole: b"", "incomplete"),
+        (IMAGES, lambda whole: b"\x89PNG\r\n" * 1000, "incomplete"),
+        (IMAGES, npy_of(np.array([{}] * 5)), "incomplete"),
+        (IMAGES, npy_of(np.zeros((5, 3, 3, SIZE, SIZE))), "another type or shape"),
+        (LABELS, lambda whole: whole[:-1], "incomplete"),
+        (LABELS, npy_of(np.zeros(4)), "another type or shape"),
+        (HEADER, lambda whole: whole[:-1], "no header that can be read"),
+        (HEADER, lambda whole: b"", "no header that can be read"),
+        (HEADER, lambda whole: b"[" * 100_000, "no header that can be read"),
+        (HEADER, lambda whole: b"[1, 2]", "no header that can be read"),
+        (HEADER, lambda whole: b"\xff" * 9000, "no header that can be read"),
+        (HEADER, lambda whole: b'{"count": 5}', "of format None, not 2"),
+        (HEADER, with_header(format=3), "of format 3, not 2"),
+        (HEADER, with_header(count=4), "header is broken"),
+        (HEADER, with_header(content_digest=None), "header is broken"),
     ],
 )
-def test_a_file_that_is_no_whole_pack_is_replaced(dataset, folder, make, reason):
+def test_a_pack_that_is_not_whole_is_replaced(dataset, folder, file, make, reason):
     path = quietly(dataset, folder).path
-    path.write_bytes(make(path.read_bytes()))
+    (path / file).write_bytes(make((path / file).read_bytes()))
     with pytest.warns(UserWarning, match=reason) as caught:
         pack = packed(dataset, folder, progress=False)
     assert str(path) in str(caught[0].message)
     assert caught[0].filename == __file__
-    assert files(folder) == [path.name]
+    assert names(folder) == [path.name]
     assert_same_items(dataset, pack)
     quietly(dataset, folder)
+
+
+@pytest.mark.parametrize("file", [HEADER, LABELS, IMAGES])
+def test_a_pack_that_lacks_a_file_is_replaced(dataset, folder, file):
+    (quietly(dataset, folder).path / file).unlink()
+    with pytest.warns(UserWarning, match="incomplete|no header"):
+        assert_same_items(dataset, packed(dataset, folder, progress=False))
+
+
+def test_a_file_in_its_place_is_replaced(dataset, folder):
+    path = quietly(dataset, folder).path
+    shutil.rmtree(path)
+    path.write_bytes(b"no folder")
+    with pytest.warns(UserWarning, match="no header"):
+        assert_same_items(dataset, packed(dataset, folder, progress=False))
 
 
 def test_the_pack_of_another_dataset_under_this_name_is_replaced(dataset, folder):
     other = quietly(Subset(dataset, [4, 3, 2, 1, 0]), folder)
     path = quietly(dataset, folder).path
-    shutil.copy(other.path, path)
+    shutil.copytree(other.path, path, dirs_exist_ok=True)
     with pytest.warns(UserWarning, match="it is of another dataset"):
         assert_same_items(dataset, packed(dataset, folder, progress=False))
 
 
-def test_another_pillow_decodes_anew(dataset, folder, monkeypatch):
+def test_another_pillow_decodes_again(dataset, folder, monkeypatch):
     quietly(dataset, folder)
     own = PIL.__version__
     monkeypatch.setattr(PIL, "__version__", "0.1")
@@ -317,10 +358,10 @@ def test_what_is_cut_off_leaves_nothing(dataset, folder, monkeypatch, error):
 
     with monkeypatch.context() as patch:
         patch.setattr(bapps, "read_image", failing)
-        patch.setattr(module, "_BATCH", 1)
+        patch.setattr(module, "_CHUNK", 1)
         with pytest.raises(error):
             packed(dataset, folder, progress=False)
-    assert files(folder) == []
+    assert names(folder) == []
     assert_same_items(dataset, quietly(dataset, folder))
 
 
@@ -335,54 +376,57 @@ def test_a_file_that_changes_meanwhile(dataset, tree, folder, monkeypatch):
         patch.setattr(bapps, "read_image", changing)
         with pytest.raises(RuntimeError, match=r"tree.*: files changed while they were packed"):
             packed(dataset, folder, progress=False)
-    assert files(folder) == []
+    assert names(folder) == []
     assert_same_items(dataset, quietly(dataset, folder))
 
 
 def test_no_room(dataset, folder, monkeypatch, no_decoding):
-    expected = quietly(dataset, folder).path.stat().st_size
-    shutil.rmtree(folder)
+    needed = 5 * (3 * 3 * SIZE**2 + 8)
     no_decoding()
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(9, 8, 1234))
-    with pytest.raises(OSError, match=rf"needs {expected:,} bytes, 1,234 are free") as caught:
+    with pytest.raises(OSError, match=rf"needs {needed:,} bytes, 1,234 are free") as caught:
         packed(dataset, folder, progress=False)
     assert caught.value.errno == errno.ENOSPC
-    assert files(folder) == []
+    assert names(folder) == []
 
 
-def test_size_of_the_file(dataset, folder):
-    size = quietly(dataset, folder).path.stat().st_size
-    assert 0 <= size - 5 * 3 * 3 * SIZE**2 <= 3 * 4096
+def test_size_of_a_pack(dataset, folder):
+    assert 0 <= size_of(quietly(dataset, folder)) - 5 * 3 * 3 * SIZE**2 <= 4096
 
 
-def test_beyond_four_gibibytes(tmp_path):
+def test_other_programs_can_read_it(dataset, folder):
+    pack = quietly(dataset, folder)
+    images, labels = (np.load(pack.path / name, allow_pickle=False) for name in (IMAGES, LABELS))
+    assert (images[3, 2] == dataset[3]["p1"].numpy()).all()
+    assert labels.tolist() == [item["judge"] for item in dataset]
+
+
+def test_beyond_four_gibibytes(dataset, folder, tmp_path):
     """All of BAPPS val at 256x256, in a file with holes: the last image is where it should be."""
-    header = {"format": 1, "count": 36_344, "shape": [3, 3, 256, 256]}
-    layout = module._layout(header)
-    assert layout.end - layout.images == 36_344 * 3 * 3 * 256**2 > 4 * 2**30
-    path = tmp_path / "holes.pack"
-    with open(path, "wb") as file:
-        file.write(module._head(header))
-        file.truncate(layout.end)
-        file.seek(layout.labels + 8 * 36_343)
-        file.write(np.array(0.75, "<f8"))
-        file.seek(layout.end - 3)
-        file.write(bytes([1, 2, 3]))
-    labels, images = module._mapped(path, header)
-    assert (labels[-2:].tolist(), len(labels)) == ([0, 0.75], 36_344)
-    assert images[-1, -1, -1, -1, -4:].tolist() == [0, 1, 2, 3]
-    path.unlink()
+    pack = quietly(dataset, folder)
+    count, shape = 36_344, [3, 3, 256, 256]
+    header = json.loads((pack.path / HEADER).read_text()) | {"count": count, "shape": shape}
+    (pack.path / HEADER).write_text(json.dumps(header))
+    for name, dtype, of in ((IMAGES, np.uint8, (count, *shape)), (LABELS, np.float64, (count,))):
+        array = np.lib.format.open_memmap(pack.path / name, "w+", dtype, of)
+        array.flat[-1] = 1
+        array.flush()
+    content = module._mapped(pack.path, header)
+    assert content.images.nbytes == count * 3 * 3 * 256**2 > 4 * 2**30
+    assert content.labels[-2:].tolist() == [0, 1]
+    assert content.images[-1, -1, -1, -1, -3:].tolist() == [0, 0, 1]
+    shutil.rmtree(pack.path)
 
 
 def pack_at_once(root, folder, barrier):
     dataset = TwoAFCDataset(root, image_size=SIZE)
-    rename = os.replace
+    rename = Path.rename
 
     def rename_together(source, target):
         barrier.wait(60)  # both have written all, and neither has given it its name
-        rename(source, target)
+        return rename(source, target)
 
-    os.replace = rename_together
+    Path.rename = rename_together
     barrier.wait(60)
     pack = quietly(dataset, folder)
     assert_same_items(dataset, pack)
@@ -397,7 +441,7 @@ def test_two_processes_at_once(dataset, tree, folder):
     for worker in workers:
         worker.join(100)
     assert [worker.exitcode for worker in workers] == [0, 0]
-    assert files(folder) == [quietly(dataset, folder).path.name]
+    assert names(folder) == [quietly(dataset, folder).path.name]
 
 
 GROWTH = """
@@ -419,7 +463,7 @@ for root in roots:
     for item in pack: grown.append(anonymous())
     peaks.append(max(grown))
 small, large = peaks
-print(large - small, pack.path.stat().st_size // 1024)
+print(large - small, (pack.path / "images.npy").stat().st_size // 1024)
 """
 
 
@@ -458,7 +502,7 @@ def test_workers_read_it(dataset, folder, method, workers):
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_threads_and_batches_keep_the_order(threads, dataset, folder, monkeypatch):
-    monkeypatch.setattr(module, "_BATCH", 2)
+    monkeypatch.setattr(module, "_CHUNK", 2)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     assert_same_items(dataset, quietly(dataset, folder))
 
@@ -468,33 +512,63 @@ def test_pixels_do_not_travel(tmp_path):
     dataset = TwoAFCDataset(tmp_path, image_size=64)
     pack = quietly(dataset, tmp_path)
     sent = pickle.dumps(pack)
-    assert len(sent) < 4096 < pack.path.stat().st_size
+    assert len(sent) < 4096 < size_of(pack)
     assert_same_items(dataset, pickle.loads(sent))
 
 
 def test_an_equal_pack_may_take_its_place(dataset, folder):
     pack = quietly(dataset, folder)
     sent = pickle.dumps(pack)
-    shutil.copy(pack.path, folder / "equal")
-    os.replace(folder / "equal", pack.path)
+    shutil.copytree(pack.path, folder / "equal")
+    shutil.rmtree(pack.path)
+    (folder / "equal").rename(pack.path)
     assert_same_items(dataset, pickle.loads(sent))
 
 
-def test_a_pack_of_another_content_in_its_place(dataset, tree, folder):
+def test_a_pack_that_is_deleted_meanwhile(dataset, tree, folder):
     expected, pack = list(dataset), quietly(dataset, folder)
     image_of_another_content(tree / "2afc" / "val" / "cnn" / "p1" / "000000.png")
     with pytest.warns(UserWarning, match="have changed"):
         packed(dataset, folder, progress=False)
-    # What has the file open goes on with what it was, and so do processes forked from it.
+    # A process that has opened it keeps its content, and so do processes forked from it.
     assert_same_items(expected, pack)
     fork = DataLoader(pack, num_workers=1, multiprocessing_context="fork", batch_size=None)
     assert_same_items(expected, list(fork))
-    message = r"\.pack: not the pack of this dataset: files of the dataset have changed"
     with (
         multiprocessing.get_context("fork").Pool(1) as pool,
-        pytest.raises(UnfitPackError, match=message),
+        pytest.raises(UnfitPackError, match=f"{pack.path.name}: it has no header"),
     ):
         pool.apply(operator.getitem, (pack, 0))
+
+
+# ---------------------------------------------------------------- digest of the content
+
+
+def test_digest_is_of_the_items(dataset, folder):
+    pack = quietly(dataset, folder)
+    assert content_digest(pack) == pack.content_digest == content_digest(list(dataset))
+    assert quietly(dataset, folder).content_digest == pack.content_digest
+    assert pickle.loads(pickle.dumps(pack)).content_digest == pack.content_digest
+    part = Subset(dataset, [3, 0])
+    assert content_digest(Subset(pack, [3, 0])) == quietly(part, folder).content_digest
+
+
+def test_digest_tells_contents_apart_not_copies(dataset, tree, folder):
+    pack = quietly(dataset, folder)
+    copy = tree.parent / "copy"
+    shutil.copytree(tree, copy, copy_function=shutil.copyfile)  # later times of change
+    image = copy / "2afc" / "val" / "cnn" / "p1" / "000000.png"
+    Image.open(image).save(image, compress_level=1)  # other bytes of the same pixels
+    copied = TwoAFCDataset(copy, image_size=SIZE)
+    assert quietly(copied, folder).content_digest == pack.content_digest
+    assert quietly(copied, folder).fingerprint != pack.fingerprint
+    assert quietly(TwoAFCDataset(tree, image_size=11), folder).content_digest != pack.content_digest
+    pixels = np.array(Image.open(image))
+    pixels[3, 4, 1] ^= 1
+    Image.fromarray(pixels).save(image)
+    with pytest.warns(UserWarning, match="have changed"):
+        changed = packed(copied, folder, progress=False)
+    assert changed.content_digest != pack.content_digest
 
 
 # ---------------------------------------------------------------- errors
@@ -524,4 +598,4 @@ def test_an_image_that_cannot_be_decoded(dataset, tree, folder):
     (tree / "2afc" / "val" / "cnn" / "p1" / "000002.png").write_bytes(b"x")
     with pytest.raises(ValueError, match=r"p1/000002.png: expected an image"):
         packed(dataset, folder, progress=False)
-    assert files(folder) == []
+    assert names(folder) == []

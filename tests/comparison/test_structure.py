@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from generated_pairs import SIZES, generated_pairs, stored_values
 from scipy.stats import spearmanr
 from skimage.metrics import structural_similarity
 
 from robust_lpips.comparison import load_metric, ssim
 from robust_lpips.comparison.structure import MS_SSIM_WEIGHTS, reflected
+from tests.comparison.generated_pairs import SIZES, generated_pairs, stored_values
 
 CPU = torch.device("cpu")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 
 from torch import Tensor
@@ -39,7 +40,7 @@ def sample_dataset(
     image_size: int = 64,
     seed: int = 0,
     *,
-    judge: Judge | None = None,
+    judge: Judge | Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> TwoAFCDataset:
     """2AFC triplets of distorted photographs, built once and then read from disk.
 
@@ -58,28 +59,30 @@ def sample_dataset(
         n: number of triplets, from 1.
         image_size: side of the patches in pixels, from 32 up to the largest photograph.
         seed: from 0.
-        judge: the metric that judges. Its name is part of the folder's name, so that sets of
-            different judges are never mixed. Default: the released VGG-16 shift-tolerant metric.
+        judge: the metric that judges: a callable of two float32 (N, 3, S, S) batches in [-1, 1]
+            that returns (N,) distances, see :meth:`Judge.of`, or a :class:`Judge`. Its name is part
+            of the folder's name, so that sets of different judges are never mixed. Default: the
+            released VGG-16 shift-tolerant metric.
 
     Returns:
         The :class:`TwoAFCDataset` over the set, of the one subset ``"traditional"``.
 
     Raises:
-        TypeError: ``judge`` is not a :class:`Judge`.
+        TypeError: ``judge`` is a callable whose code does not identify it.
         ValueError: an argument is out of the range above, ``judge`` has the name of the default
             judge, or it returns distances of another shape or that are not finite.
         FileNotFoundError: a photograph is not where scikit-image keeps it, or the weights of the
             default judge are unavailable.
 
     Example:
-        >>> def l1(ref, p0, p1):
-        ...     return [(ref.float() - p.float()).abs().mean((1, 2, 3)) for p in (p0, p1)]
-        >>> dataset = sample_dataset(n=50, judge=Judge("l1", l1))  # doctest: +SKIP
+        >>> def l1(img0, img1):
+        ...     return (img0 - img1).abs().mean((1, 2, 3))
+        >>> dataset = sample_dataset(n=50, judge=l1)  # doctest: +SKIP
     """
     if judge is None:
         judge = Judge(JUDGE, _ReleasedMetric(), "the released VGG-16 shift-tolerant metric")
     elif not isinstance(judge, Judge):
-        raise TypeError(f"judge must be a Judge or None; got {type(judge).__name__}")
+        judge = Judge.of(judge)
     elif judge.name == JUDGE:
         raise ValueError(f"judge: the name {JUDGE!r} belongs to the default judge")
     return judged_dataset(root, split, n, image_size, seed, judge)

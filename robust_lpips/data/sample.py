@@ -6,10 +6,12 @@ metric that judges is an argument: nothing here imports one.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import tempfile
+import types
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,12 +25,13 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from robust_lpips import distortions
 from robust_lpips._cache import cache_dir
 from robust_lpips.data.bapps import PathLike, TwoAFCDataset
+from robust_lpips.data.fingerprint import add_content
 from robust_lpips.data.packed import PackedDataset
 from robust_lpips.data.photographs import PHOTOGRAPHS, load_photographs
 
@@ -109,6 +112,44 @@ class Judge:
             raise TypeError(
                 f"distances of the judge must be callable; got {type(self.distances).__name__}"
             )
+
+    @classmethod
+    def of(cls, metric: Callable[[Tensor, Tensor], Tensor]) -> Judge:
+        """The judge that a metric makes, named after what it computes.
+
+        Args:
+            metric: a module, or a function without a closure, of two float32 (N, 3, S, S) batches
+                in [-1, 1] that returns (N,) distances. Its name holds a digest of its weights and
+                description, or of its code, so that sets of different metrics are never mixed.
+
+        Raises:
+            TypeError: if ``metric`` is another kind of callable, whose code does not identify it.
+        """
+        return cls(_identity(metric), partial(_compared, metric))
+
+
+def _identity(metric: Callable) -> str:
+    """Name of a metric that tells it from others."""
+    digest = hashlib.sha256()
+    if isinstance(metric, nn.Module):
+        name = type(metric).__name__
+        add_content(digest, (repr(metric), dict(metric.state_dict())))
+    elif isinstance(metric, types.FunctionType) and metric.__closure__ is None:
+        name, code = metric.__name__.strip("<>"), metric.__code__
+        add_content(digest, (metric.__module__, code.co_code, repr(code.co_consts), code.co_names))
+    else:
+        raise TypeError(
+            "judge must be a module, a function without a closure, or a Judge, which has a name; "
+            f"got {type(metric).__name__}"
+        )
+    return f"{name}-{digest.hexdigest()[:16]}"
+
+
+def _compared(metric: Callable, *images: Tensor) -> list[Tensor]:
+    """Distances of the first of uint8 batches to each of the others."""
+    ref, *others = (image.float() / 127.5 - 1.0 for image in images)
+    with torch.inference_mode():
+        return [metric(ref, other) for other in others]
 
 
 def judged_dataset(

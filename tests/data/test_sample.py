@@ -4,6 +4,7 @@ import json
 import shutil
 import socket
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,22 @@ def contents(root):
 def mean_differences(ref, p0, p1):
     """Mean absolute differences: quick, for tests that are not about the judge."""
     return [(p.double() - ref).abs().mean((1, 2, 3)) for p in (p0, p1)]
+
+
+def l1(img0, img1):
+    return (img0 - img1).abs().mean((1, 2, 3))
+
+
+def negative_l1(img0, img1):
+    return -(img0 - img1).abs().mean((1, 2, 3))
+
+
+class Weighted(torch.nn.Module):
+    """Random weights, for judges that are modules."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.rand(3))
 
 
 QUICK = Judge("mean-differences", mean_differences)
@@ -318,6 +335,25 @@ def test_a_folder_of_another_judge_is_not_taken_for_the_default(quick, tmp_path)
     assert len(sample.judge_distances(dataset)) == 2
 
 
+def test_a_function_judges_and_its_code_identifies_it(tmp_path):
+    first = sample_dataset(tmp_path, n=3, judge=l1)
+    expected = sample_dataset(tmp_path, n=3, judge=Judge("mean", mean_differences))
+    assert [item["judge"] for item in first] == [item["judge"] for item in expected]
+    assert sample_dataset(tmp_path, n=3, judge=l1).roots == first.roots
+    other = sample_dataset(tmp_path, n=3, judge=negative_l1)
+    assert other.roots != first.roots
+    assert [item["judge"] for item in other] == [1 - item["judge"] for item in first]
+
+
+def test_weights_identify_a_module_that_judges():
+    torch.manual_seed(0)
+    networks = [Weighted(), Weighted()]
+    names = [Judge.of(network).name for network in networks]
+    assert names[0] != names[1]
+    networks[1].load_state_dict(networks[0].state_dict())
+    assert Judge.of(networks[1]).name == names[0]
+
+
 @pytest.mark.parametrize("name", ["", "a/b", "..", "-x", "a b", None])
 def test_names_of_judges(name):
     with pytest.raises(ValueError, match="name of the judge must"):
@@ -325,8 +361,8 @@ def test_names_of_judges(name):
 
 
 def test_what_is_no_judge(tmp_path):
-    with pytest.raises(TypeError, match="judge must be a Judge or None; got function"):
-        sample_dataset(tmp_path, n=1, judge=mean_differences)
+    with pytest.raises(TypeError, match="judge must be a module, a function without a closure"):
+        sample_dataset(tmp_path, n=1, judge=partial(l1))
     with pytest.raises(TypeError, match="must be callable; got str"):
         Judge("l1", "l1")
     with pytest.raises(ValueError, match="belongs to the default judge"):

@@ -17,9 +17,8 @@ from robust_lpips.backbones.chain import Chain
 from robust_lpips.backbones.downsampling import BlurPool, SeparableMaxPool2d, binomial_row
 from robust_lpips.backbones.winograd import WinogradConv2d
 
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-# How many values of each tensor are compared to notice what was written through ``.data``.
-_PROBES = 64
+# Fake, sharded and other tensors of a type of their own are left to the plain layers.
+_ORDINARY = (Tensor, nn.Parameter)
 
 Children = dict[str, nn.Module | None]
 
@@ -40,81 +39,90 @@ def merge(backbone: nn.Module) -> nn.Module:
 
 
 class Fused:
-    """The merged form of a backbone, made anew when the backbone has changed.
+    """The merged form of a backbone, merged again once the backbone has changed.
 
-    Changes are other layers, other tensors, and what autograd counts as writing to them. Of writing
-    that it does not see, such as through ``.data``, it is noticed on CPUs where one of some values
-    of each tensor differs, and elsewhere not; settings of layers are not watched.
+    Nothing is guessed. A change is what torch or the backbone itself records: other layers or
+    parameters, writes that autograd counts (``Tensor._version``), weights moved to other memory
+    (``.to``, ``weight.data = ...``), and whatever raises
+    :attr:`~robust_lpips.backbones.Chain.revision`. Nothing records a write into memory that
+    ``weight.data[...]``, a NumPy view or a ``fused=True`` optimizer makes, nor a changed setting of
+    a layer: after those, make a new object.
 
     Args:
-        backbone: as :func:`merge` takes it.
+        backbone: the network that :func:`merge` takes.
+        in_graphs: give the merged network to compilers and CUDA graphs, too. They see a change only
+            if it raises ``revision``, and then get the backbone.
 
     Attributes:
         backbone: as given.
-        fixed: whether graphs, which cannot look for changes, get what was merged last; else they
-            get the backbone.
+        in_graphs: as given.
     """
 
-    def __init__(self, backbone: nn.Module, *, fixed: bool = False) -> None:
+    def __init__(self, backbone: Chain, *, in_graphs: bool = False) -> None:
         self.backbone = backbone
-        self.fixed = fixed
-        self._merged: nn.Module | None = None
-        self._state: _State | None = None
+        self.in_graphs = in_graphs
+        self._merged: _Merged | None = None
 
-    def __reduce__(self) -> tuple[Callable[..., Fused], tuple[nn.Module]]:
-        # Copies and files have no use for weights that can be merged again.
+    def __reduce__(self) -> tuple[Callable[..., Fused], tuple[Chain]]:
+        # Copies and pickles merge again: merged weights are large, and graphs are told anew.
         return Fused, (self.backbone,)
 
-    def network(self, *, graph: bool = False) -> nn.Module:
+    def network(self, *, graph: bool = False) -> Chain:
         """The merged backbone, or the backbone itself where merging would change what it does.
 
-        That is in training mode, where weights need gradients, and where hooks watch a layer.
+        The backbone is returned in training mode, where a weight requires gradients, is an
+        inference tensor or not an ordinary parameter (:mod:`torch.func`), and where a layer has
+        hooks.
 
         Args:
-            graph: this call becomes part of a graph that serves later calls, too.
+            graph: this call is recorded in a graph that serves later calls.
         """
-        modules = list(self.backbone.modules())
-        tensors = [tensor for module in modules for tensor in _tensors(module)]
-        if not _fusible(modules, tensors):
-            if not graph:
-                # What comes next may be an optimizer that writes where autograd does not count.
-                self._merged = self._state = None
-            return self.backbone
+        modules = _modules(self.backbone)
+        tensors = _tensors(modules)
+        merged = self._merged
         if graph:
-            return self._merged if self.fixed and self._merged is not None else self.backbone
-        try:
-            state = _State.of(modules, tensors)
-        except RuntimeError:  # tensors without memory of their own, as under torch.func.vmap
+            known = self.in_graphs and merged is not None and _can_merge(modules, tensors)
+            same = known and merged.is_of(self.backbone, modules, tensors)
+            return merged.network if same else self.backbone
+        if not _can_merge(modules, tensors) or not _is_recorded(tensors):
+            self._merged = None  # an optimizer that autograd does not count may come next
             return self.backbone
-        if self._state is None or not state.equals(self._state):
-            self._merged, self._state = merge(self.backbone), state
-        return self._merged
+        if merged is None or not merged.is_current(self.backbone, modules, tensors):
+            self._merged = merged = _Merged.of(self.backbone, modules, tensors)
+        return merged.network
 
 
-class _State(NamedTuple):
-    """What tells a backbone from itself before a change."""
+class _Merged(NamedTuple):
+    """A merged network, and the state of the backbone from which it was made."""
 
+    revision: int
     modules: list[nn.Module]
-    tensors: list[Tensor]  # detached, which keeps the memory, so that its address stands for it
-    addresses: list[tuple[int, torch.dtype]]
-    versions: list[int | None]
-    probe: Tensor
+    tensors: list[Tensor]
+    versions: list[int]
+    memory: list[Tensor]  # detached tensors: they keep the memory of then if ``.data`` is replaced
+    network: Chain
 
     @classmethod
-    def of(cls, modules: list[nn.Module], tensors: list[Tensor]) -> _State:
-        """The present state; RuntimeError for tensors that have no memory of their own."""
-        detached = [tensor.detach() for tensor in tensors]
-        addresses = [(tensor.data_ptr(), tensor.dtype) for tensor in detached]
-        return cls(modules, detached, addresses, list(map(_version, tensors)), _probe(detached))
+    def of(cls, backbone: Chain, modules: list[nn.Module], tensors: list[Tensor]) -> _Merged:
+        """Merge ``backbone``, which consists of these modules and tensors."""
+        versions = [tensor._version for tensor in tensors]
+        memory = [tensor.detach() for tensor in tensors]
+        return cls(backbone.revision, modules, tensors, versions, memory, merge(backbone))
 
-    def equals(self, other: _State) -> bool:
-        """Whether nothing has changed."""
+    def is_of(self, backbone: Chain, modules: list[nn.Module], tensors: list[Tensor]) -> bool:
+        """True for the same objects, neither loaded nor moved since."""
         return (
-            len(self.modules) == len(other.modules)
-            and all(map(operator.is_, self.modules, other.modules))
-            and self.addresses == other.addresses
-            and self.versions == other.versions
-            and torch.equal(self.probe, other.probe)
+            self.revision == backbone.revision
+            and _identical(self.modules, modules)
+            and _identical(self.tensors, tensors)
+        )
+
+    def is_current(self, backbone: Chain, modules: list[nn.Module], tensors: list[Tensor]) -> bool:
+        """True if nothing has changed since."""
+        return (
+            self.is_of(backbone, modules, tensors)
+            and self.versions == [tensor._version for tensor in tensors]
+            and all(map(Tensor.is_set_to, tensors, self.memory))
         )
 
 
@@ -392,35 +400,45 @@ def _speed_up(module: nn.Module, children: Children) -> Children:
     }
 
 
-def _tensors(module: nn.Module) -> Iterator[Tensor]:
-    for tensor in (*module._parameters.values(), *module._buffers.values()):
-        if tensor is not None:
-            yield tensor
+def _modules(module: nn.Module) -> list[nn.Module]:
+    """``module`` and all below it, as ``modules()`` lists them, at a fraction of its cost."""
+    found = [module]
+    for parent in found:  # grows while it is read
+        found += [child for child in parent._modules.values() if child is not None]
+    return found
 
 
-def _fusible(modules: list[nn.Module], tensors: list[Tensor]) -> bool:
-    if any(module.training or _watched(module) for module in modules):
-        return False
-    if any(tensor.is_meta for tensor in tensors):
-        return False
-    return not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors))
-
-
-def _watched(module: nn.Module) -> bool:
-    return any(getattr(module, hooks) for hooks in _HOOKS)
-
-
-def _version(tensor: Tensor) -> int | None:
-    """How often the tensor was written to, as far as autograd knows."""
-    return None if tensor.is_inference() else tensor._version
-
-
-def _probe(tensors: list[Tensor]) -> Tensor:
-    """A few values of each tensor on a CPU; on other devices looking would make them wait."""
-    values = [
-        # As they lie in memory, at a step that meets all filters, channels and taps.
-        tensor.as_strided((_PROBES,), ((tensor.numel() - 1) // (_PROBES - 1),)).double()
-        for tensor in tensors
-        if tensor.device.type == "cpu" and tensor.numel() >= _PROBES
+def _tensors(modules: list[nn.Module]) -> list[Tensor]:
+    return [
+        tensor
+        for module in modules
+        for tensor in (*module._parameters.values(), *module._buffers.values())
+        if tensor is not None
     ]
-    return torch.cat(values) if values else torch.empty(0)
+
+
+def _can_merge(modules: list[nn.Module], tensors: list[Tensor]) -> bool:
+    """True where the merged network does what the modules do, see :meth:`Fused.network`."""
+    return not any(
+        module.training
+        or module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        for module in modules
+    ) and not any(
+        tensor.requires_grad or tensor.is_meta or type(tensor) not in _ORDINARY
+        for tensor in tensors
+    )
+
+
+def _is_recorded(tensors: list[Tensor]) -> bool:
+    """True where every change of the tensors can be seen, see :meth:`Fused.network`."""
+    # Below torch.func they are wrappers that no one may keep.
+    return not torch._C._are_functorch_transforms_active() and not any(
+        tensor.is_inference() for tensor in tensors
+    )
+
+
+def _identical(first: list, second: list) -> bool:
+    return len(first) == len(second) and all(map(operator.is_, first, second))

@@ -89,6 +89,11 @@ class RobustLPIPS(nn.Module):
         self.eval()
         self._fused: Fused | None = Fused(self.backbone)
 
+    def requires_grad_(self, requires_grad: bool = True) -> RobustLPIPS:
+        """Let all parameters record gradients, or none; layers are merged where none does."""
+        self.backbone.requires_grad_(requires_grad)  # not called by torch, and has to know
+        return super().requires_grad_(requires_grad)
+
     def train(self, mode: bool = True) -> RobustLPIPS:
         """Do nothing but keep evaluation mode; fitting switches ``backbone`` itself."""
         return super().train(False)
@@ -209,17 +214,27 @@ class RobustLPIPS(nn.Module):
         return self._layers(features0, features1, size=None)
 
     def fuse(self) -> RobustLPIPS:
-        """Merge layers now, for :func:`torch.compile` and CUDA graphs, too.
+        """Merge layers now, also for :func:`torch.compile` and CUDA graphs.
 
-        In inference layers are merged by default (:func:`robust_lpips.fusion.merge`), with weights
-        that follow those of ``backbone``. A compiled metric cannot follow, and sees the plain
-        layers unless this was called: then what was merged last, until it is compiled anew. Call
-        the metric once on images of the sizes in question before it is compiled: on CPUs
-        convolutions then have their fast algorithms prepared. What is exported or traced has the
-        plain layers, and so have copies until this is called on them. State dict and parameters
-        stay as they are.
+        In inference layers are merged by default (:func:`robust_lpips.fusion.merge`), and merged
+        again after ``backbone`` has changed: after loading, moving, casting, replaced layers and
+        parameters, and in-place operations. What torch does not record has to be told by calling
+        ``fuse()`` again: a write through ``weight.data[...]`` or a NumPy view, steps of a
+        ``fused=True`` optimizer that computed its loss from ``backbone`` alone, a changed setting
+        of a layer.
+
+        A compiled metric has the plain layers, which always use the present weights, unless
+        ``fuse()`` was called before: then those merged at that call. Loading, moving and casting
+        bring the plain layers back; any other change has to be told by calling ``fuse()`` again.
+        A captured CUDA graph has to be captured again. Before compiling for a CPU call the metric
+        once on images of the intended size, so that fast convolutions are prepared.
+
+        Exported and traced programs, and copies until ``fuse()`` is called on them, have the plain
+        layers. So has a metric whose weights are inference tensors (made under
+        :func:`torch.inference_mode`): torch does not count writes to them. State dict and
+        parameters stay as they are.
         """
-        self._fused = Fused(self.backbone, fixed=True)
+        self._fused = Fused(self.backbone, in_graphs=True)
         self._fused.network()
         return self
 
@@ -241,7 +256,7 @@ class RobustLPIPS(nn.Module):
             inputs.check_device(name, image, self.shift.device)
 
     def _check_values(self, images: list[Tensor], normalize: bool) -> None:
-        if not inputs.value_checks_possible():
+        if inputs.in_graph():
             return
         low = 0.0 if normalize else -1.0
         floating = [
@@ -259,7 +274,7 @@ class RobustLPIPS(nn.Module):
             return [images]
         # The constant is of maps with half the sides of the image.
         number = max(
-            1, inputs.at_a_time(images[0], self.shift.device) * self.config.first_stride // 2
+            1, inputs.chunk_size(images[0], self.shift.device) * self.config.first_stride // 2
         )
         pieces = -(-len(images[0]) // number)
         return zip(*(image.chunk(pieces) for image in images), strict=True)
@@ -288,7 +303,7 @@ class RobustLPIPS(nn.Module):
             scale, offset = 2.0 * scale, offset - scale
         network, images = self._network(), torch.addcmul(offset, images.to(scale.dtype), scale)
         # What hooks into the backbone hooks into its call.
-        taps = network(images) if network is self.backbone else network.one_by_one(images)
+        taps = network(images) if network is self.backbone else network.iter_features(images)
         for features in taps:
             # Under autocast the norm would be in half precision; features are raised from it.
             with torch.autocast(self.shift.device.type, enabled=False):
@@ -303,7 +318,7 @@ class RobustLPIPS(nn.Module):
         # A traced graph is to serve other sizes, for which merged layers take other ways.
         if torch.jit.is_tracing() or torch.compiler.is_exporting():
             return self.backbone
-        return fused.network(graph=not inputs.value_checks_possible())
+        return fused.network(graph=inputs.in_graph())
 
     def _layers(
         self,
@@ -338,7 +353,7 @@ def _compare(f0: Tensor, f1: Tensor, weight: Tensor | None, dropout: float) -> T
 def _in_parts(images: Sequence[Tensor]) -> bool:
     """Whether images may be computed on in other batches than they came in, and that pays."""
     # With gradients all maps are kept anyway; a traced graph has no loop over batches.
-    eager = inputs.value_checks_possible() and not torch.is_grad_enabled()
+    eager = not inputs.in_graph() and not torch.is_grad_enabled()
     return eager and images[0].device.type == "cpu"
 
 

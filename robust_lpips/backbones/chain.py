@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -22,10 +23,13 @@ class Chain(nn.Module):
     Attributes:
         taps: as given.
         min_size: the smallest H and W that every layer can take, in pixels.
+        revision: raised whenever weights are loaded, moved or cast, or ``requires_grad_`` is
+            called, here or (except ``requires_grad_``) on a module that holds this one.
     """
 
     def __init__(self, layers: Iterable[tuple[str, nn.Module]], taps: Mapping[str, int]) -> None:
         super().__init__()
+        self.revision = 0
         for name, layer in layers:
             self.add_module(name, layer)
         self.taps = dict(taps)
@@ -33,14 +37,28 @@ class Chain(nn.Module):
         self.min_size = _smallest_input(list(self.children()))
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        return tuple(self.one_by_one(x))
+        return tuple(self.iter_features(x))
 
-    def one_by_one(self, x: Tensor) -> Iterator[Tensor]:
-        """The features, each before what follows it is computed."""
+    def iter_features(self, x: Tensor) -> Iterator[Tensor]:
+        """Yield the features of each tap before the layers after it are computed."""
         for name, layer in self.named_children():
             x = layer(x)
             if name in self.taps:
                 yield x
+
+    def requires_grad_(self, requires_grad: bool = True) -> Chain:
+        self.revision += 1
+        return super().requires_grad_(requires_grad)
+
+    # Torch calls these two on every module below the one that is loaded, moved or cast.
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        self.revision += 1
+        super()._load_from_state_dict(*args)
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Chain:
+        self.revision += 1
+        return super()._apply(*args, **kwargs)
 
 
 def output_size(layer: nn.Module, n: int) -> int:

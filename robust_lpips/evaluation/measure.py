@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 from robust_lpips.evaluation.distances import PAIRS, SCORED, TRIPLETS, Columns, few, kind_of
 from robust_lpips.evaluation.precision import Precision, check_precision, computing_in
 from robust_lpips.evaluation.shifts import FULL, ShiftViews, view_name
-from robust_lpips.inputs import at_a_time
+from robust_lpips.inputs import chunk_size
 from robust_lpips.metric import RobustLPIPS
 
 # What the items of each kind of dataset hold; the table's columns follow from it.
@@ -200,7 +200,7 @@ def _measure_batches(
 def _parts(stacks: Iterable[Sequence[Tensor]], device: torch.device) -> Iterator[Sequence[Tensor]]:
     """Stacks of images, as many at a time as are best computed on together."""
     for stack in stacks:
-        parts = -(-len(stack[0]) // at_a_time(stack[0], device)) if device.type == "cpu" else 1
+        parts = -(-len(stack[0]) // chunk_size(stack[0], device)) if device.type == "cpu" else 1
         yield from zip(*(images.chunk(parts) for images in stack), strict=True)
 
 
@@ -271,7 +271,7 @@ def _features(features: Callable[[Tensor], Any], images: list[Tensor]) -> Iterat
     device = images[0].device
     # Never of some, and on CPUs of each by itself: what convolutions round to may depend on the
     # batch and on the place in it, and equal images are to be at equal distances.
-    if device.type == "cpu" or len(images) * len(images[0]) > at_a_time(images[0], device):
+    if device.type == "cpu" or len(images) * len(images[0]) > chunk_size(images[0], device):
         return map(features, images)
     return _together(features, images)
 

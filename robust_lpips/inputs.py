@@ -6,6 +6,7 @@ import warnings
 
 import torch
 from torch import Tensor
+from torch._guards import detect_fake_mode
 
 # Pixels to compute in one batch. On a CPU the maps between layers then stay in the cache, and their
 # memory is reused instead of allocated anew; on a GPU that many pixels keep all units busy.
@@ -66,7 +67,7 @@ def chunk_size(images: Tensor, device: torch.device) -> int:
 
 
 def value_range(name: str, image: Tensor, low: float, high: float) -> tuple[float, float]:
-    """Return the smallest and largest value of ``image`` after checking that all are in [low, high].
+    """Smallest and largest value of ``image``, after checking that they are within [low, high].
 
     Raises:
         ValueError: for NaN, infinities and values outside the range.
@@ -84,7 +85,7 @@ def value_range(name: str, image: Tensor, low: float, high: float) -> tuple[floa
 
 
 def warn_if_unit_range(least: float, stacklevel: int) -> None:
-    """Warn if the smallest value of images for [-1, 1] is not negative: probably they are in [0, 1].
+    """Warn if the smallest value is not negative: the images are probably in [0, 1].
 
     ``stacklevel`` is that of :func:`warnings.warn`, counted from here.
     """
@@ -99,6 +100,6 @@ def warn_if_unit_range(least: float, stacklevel: int) -> None:
 
 def in_graph() -> bool:
     """True while a graph is compiled, exported, traced or captured: values are unavailable then."""
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or detect_fake_mode() is not None:
         return True
     return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()

@@ -325,15 +325,28 @@ class TestMetric:
     def test_steps_of_an_optimizer(self, through, fused, small, images):
         """Fused optimizers write what autograd does not count."""
         before = small(*images)
-        small.requires_grad_(True)
+        network = named(small, through)
         optimizer = torch.optim.Adam(small.backbone.parameters(), 1e-2, fused=fused)
-        loss = small(*images) if through == "metric" else small.backbone(images[0])[-1]
-        loss.sum().backward()
+        network.requires_grad_(True)
+        network(*images[: 2 if through == "metric" else 1])[-1].sum().backward()
         optimizer.step()
-        small.requires_grad_(False)
+        network.requires_grad_(False)
         assert not torch.allclose(small(*images), before)
         assert_close(small(*images), plain(small, *images), rtol=1e-5, atol=0)
         assert merges(small, images[0])
+
+    def test_steps_after_flags_of_parameters(self, small, images):
+        """The flags themselves raise no revision: the call in between sees them."""
+        parameters = list(small.backbone.parameters())
+        before = small(*images)
+        for parameter in parameters:
+            parameter.requires_grad = True
+        small(*images).sum().backward()
+        torch.optim.Adam(parameters, 1e-2, fused=True).step()
+        for parameter in parameters:
+            parameter.requires_grad = False
+        assert not torch.allclose(small(*images), before)
+        assert_close(small(*images), plain(small, *images), rtol=1e-5, atol=0)
 
     def test_training(self, small, images):
         triplet = dict(zip(("ref", "p0", "p1"), (*images, -images[0]), strict=True))

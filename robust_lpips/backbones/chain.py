@@ -1,4 +1,4 @@
-"""A backbone as a chain of named layers, the features of which are tapped by name."""
+"""Backbones: chains of named layers whose features are tapped by name."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ _LARGEST_MINIMUM = 512
 
 
 class Chain(nn.Module):
-    """Layers applied in turn; the outputs of the tapped ones are the features.
+    """Layers applied one after the other; the outputs of the tapped ones are the features.
 
-    Shapes: (N, 3, H, W) to a tuple of (N, C_l, H_l, W_l), one entry a tap, in order.
+    Shapes: (N, 3, H, W) to a tuple of (N, C_l, H_l, W_l), one entry per tap, in order.
 
     Args:
         layers: (name, layer) in the order of application.
-        taps: name of a layer to its number of channels, in the same order.
+        taps: number of channels of each tapped layer by name, in the same order.
 
     Attributes:
         taps: as given.
-        min_size: the smallest H and W that every layer can take, in pixels.
-        revision: raised whenever weights are loaded, moved or cast, or ``requires_grad_`` is
-            called, here or (except ``requires_grad_``) on a module that holds this one.
+        min_size: the smallest H and W, in pixels, that all layers accept.
+        revision: a counter, raised when weights are loaded, moved or cast, here or through a
+            module that contains this one, and when ``requires_grad_`` is called here.
     """
 
     def __init__(self, layers: Iterable[tuple[str, nn.Module]], taps: Mapping[str, int]) -> None:
@@ -50,7 +50,7 @@ class Chain(nn.Module):
         self.revision += 1
         return super().requires_grad_(requires_grad)
 
-    # Torch calls these two on every module below the one that is loaded, moved or cast.
+    # Torch calls these two on all modules inside the one that is loaded, moved or cast.
 
     def _load_from_state_dict(self, *args: Any) -> None:
         self.revision += 1
@@ -62,7 +62,7 @@ class Chain(nn.Module):
 
 
 def output_size(layer: nn.Module, n: int) -> int:
-    """Side of the output of ``layer`` for an input of side ``n``; 0 or less: too small."""
+    """Side of the output of ``layer`` for an input of side ``n``; 0 or less if it is too small."""
     if isinstance(layer, nn.Sequential):
         for part in layer:
             n = output_size(part, n)
@@ -72,18 +72,18 @@ def output_size(layer: nn.Module, n: int) -> int:
     if isinstance(layer, nn.Conv2d):
         return (n + 2 * layer.padding[0] - layer.kernel_size[0]) // layer.stride[0] + 1
     if isinstance(layer, nn.MaxPool2d):
-        # Rounded up, a last window that begins inside counts though it reaches outside.
+        # With ceil_mode a last window that begins inside counts, even if it ends outside.
         excess = layer.stride - 1 if layer.ceil_mode else 0
         return (n + 2 * layer.padding - layer.kernel_size + excess) // layer.stride + 1
     if isinstance(layer, nn.ZeroPad2d):
         return n + sum(layer.padding[:2])
     if hasattr(layer, "output_size"):
         return layer.output_size(n)
-    return n  # acts on each pixel
+    return n  # pointwise
 
 
 def _initialize(module: nn.Module) -> None:
-    """Draw convolutions from the Gaussian that keeps the scale through ReLU (He et al., 2015)."""
+    """Draw convolutions from the Gaussian that preserves scale through ReLU (He et al., 2015)."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
@@ -109,6 +109,6 @@ def convolution(
     bias: bool = True,
     full: bool,
 ) -> nn.Conv2d:
-    """A convolution with its usual zero padding, or size-1 where ``full`` (F-Conv)."""
+    """A convolution with zero padding ``padding``, or ``size - 1`` if ``full`` (F-Conv)."""
     padding = size - 1 if full else padding
     return nn.Conv2d(in_channels, out_channels, size, stride=stride, padding=padding, bias=bias)

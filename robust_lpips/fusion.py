@@ -69,25 +69,35 @@ class Fused:
     def network(self, *, graph: bool = False) -> Chain:
         """The merged backbone, or the backbone itself where merging would change what it does.
 
-        The backbone is returned in training mode, where a weight requires gradients, is an
-        inference tensor or not an ordinary parameter (:mod:`torch.func`), and where a layer has
-        hooks.
+        The backbone is returned in training mode, where a layer has hooks, where a weight requires
+        gradients, is an inference tensor or not an ordinary parameter, and inside transforms of
+        :mod:`torch.func`.
 
         Args:
             graph: this call is recorded in a graph that serves later calls.
         """
+        merged, revision = self._merged, self.backbone.revision
         modules = _modules(self.backbone)
         tensors = _tensors(modules)
-        merged = self._merged
+        objects = [*modules, *tensors]
+        usable = _can_merge(modules, tensors)
+        same = merged is not None and merged.is_of(revision, objects)
         if graph:
-            known = self.in_graphs and merged is not None and _can_merge(modules, tensors)
-            same = known and merged.is_of(self.backbone, modules, tensors)
-            return merged.network if same else self.backbone
-        if not _can_merge(modules, tensors) or not _is_recorded(tensors):
+            return merged.network if self.in_graphs and usable and same else self.backbone
+        transformed = torch._C._are_functorch_transforms_active()
+        if not usable or transformed or any(map(Tensor.is_inference, tensors)):
             self._merged = None  # an optimizer that autograd does not count may come next
             return self.backbone
-        if merged is None or not merged.is_current(self.backbone, modules, tensors):
-            self._merged = merged = _Merged.of(self.backbone, modules, tensors)
+        versions = [tensor._version for tensor in tensors]
+        current = (
+            same
+            and versions == merged.versions
+            and all(map(Tensor.is_set_to, tensors, merged.memory))
+        )
+        if not current:
+            memory = [tensor.detach() for tensor in tensors]
+            merged = _Merged(revision, objects, versions, memory, merge(self.backbone))
+            self._merged = merged
         return merged.network
 
 
@@ -95,33 +105,17 @@ class _Merged(NamedTuple):
     """A merged network, and the state of the backbone from which it was made."""
 
     revision: int
-    modules: list[nn.Module]
-    tensors: list[Tensor]
+    objects: list[nn.Module | Tensor]
     versions: list[int]
     memory: list[Tensor]  # detached tensors: they keep the memory of then if ``.data`` is replaced
     network: Chain
 
-    @classmethod
-    def of(cls, backbone: Chain, modules: list[nn.Module], tensors: list[Tensor]) -> _Merged:
-        """Merge ``backbone``, which consists of these modules and tensors."""
-        versions = [tensor._version for tensor in tensors]
-        memory = [tensor.detach() for tensor in tensors]
-        return cls(backbone.revision, modules, tensors, versions, memory, merge(backbone))
-
-    def is_of(self, backbone: Chain, modules: list[nn.Module], tensors: list[Tensor]) -> bool:
-        """True for the same objects, neither loaded nor moved since."""
+    def is_of(self, revision: int, objects: list[nn.Module | Tensor]) -> bool:
+        """True for the same modules and tensors at the same revision."""
         return (
-            self.revision == backbone.revision
-            and _identical(self.modules, modules)
-            and _identical(self.tensors, tensors)
-        )
-
-    def is_current(self, backbone: Chain, modules: list[nn.Module], tensors: list[Tensor]) -> bool:
-        """True if nothing has changed since."""
-        return (
-            self.is_of(backbone, modules, tensors)
-            and self.versions == [tensor._version for tensor in tensors]
-            and all(map(Tensor.is_set_to, tensors, self.memory))
+            revision == self.revision
+            and len(objects) == len(self.objects)
+            and all(map(operator.is_, objects, self.objects))
         )
 
 
@@ -429,15 +423,3 @@ def _can_merge(modules: list[nn.Module], tensors: list[Tensor]) -> bool:
         tensor.requires_grad or tensor.is_meta or type(tensor) not in _ORDINARY
         for tensor in tensors
     )
-
-
-def _is_recorded(tensors: list[Tensor]) -> bool:
-    """True if changes of the tensors are recorded, see :meth:`Fused.network`."""
-    # Inside torch.func transforms they are wrappers, which must not be kept.
-    return not torch._C._are_functorch_transforms_active() and not any(
-        tensor.is_inference() for tensor in tensors
-    )
-
-
-def _identical(first: list, second: list) -> bool:
-    return len(first) == len(second) and all(map(operator.is_, first, second))

@@ -370,6 +370,12 @@ class TestMetric:
         with torch.no_grad():
             assert not merges(small, images[0])
 
+    def test_tensors_of_other_types_are_not_merged(self, small, images):
+        """Quantized and sharded weights have types and operations of their own."""
+        weight = small.backbone.conv1.weight.as_subclass(type("Quantized", (torch.Tensor,), {}))
+        small.backbone.conv1.weight = nn.Parameter(weight, requires_grad=False)
+        assert not merges(small, images[0])
+
     def test_inference_tensors_are_not_merged(self, images):
         """Torch does not count writes to them."""
         with torch.inference_mode():

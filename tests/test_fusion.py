@@ -232,7 +232,7 @@ CHANGES = {
 
 
 def merges(metric, images):
-    twin = copy.deepcopy(metric).unfuse()
+    twin = copy.copy(metric).unfuse()
     return multiplications(lambda x: metric(x, x), images) < multiplications(
         lambda x: twin(x, x), images
     )

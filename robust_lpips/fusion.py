@@ -17,104 +17,105 @@ from robust_lpips.backbones.chain import Chain
 from robust_lpips.backbones.downsampling import BlurPool, SeparableMaxPool2d, binomial_row
 from robust_lpips.backbones.winograd import WinogradConv2d
 
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-# How many values of each tensor are compared to notice what was written through ``.data``.
-_PROBES = 64
+# Subclasses (fake, sharded, quantized tensors) are left to the plain layers.
+_ORDINARY = (Tensor, nn.Parameter)
 
 Children = dict[str, nn.Module | None]
 
 
 def merge(backbone: nn.Module) -> nn.Module:
-    """What computes the features of ``backbone`` in evaluation mode with less work.
+    """Build a network with the features of ``backbone`` in evaluation mode, at less cost.
 
-    Linear layers that follow each other are made one where that is exact and cheaper: a
-    convolution and its batch normalisation; a convolution and the blur after it, see
-    :class:`BlurredConv2d`; a 1x1 convolution and a blur change places. Then convolutions that have
-    a fast algorithm get it, see :class:`~robust_lpips.backbones.winograd.WinogradConv2d`. Layers
-    whose output is tapped stay apart, and what is not rewritten is shared with ``backbone``.
-
-    The rewritten weights are copies: they do not follow those of ``backbone``.
+    Adjacent linear layers are merged where that is exact and cheaper: a convolution with its batch
+    normalisation, and a convolution with the blur after it (:class:`BlurredConv2d`). A 1x1
+    convolution and the blur after it change places. 3x3 convolutions get a fast algorithm
+    (:class:`~robust_lpips.backbones.winograd.WinogradConv2d`). Layers whose output is tapped are
+    not merged with the next one. Layers that stay as they are are shared with ``backbone``;
+    rewritten weights are copies and do not follow later changes of ``backbone``.
     """
     with torch.inference_mode(False), torch.no_grad():
         return _rewritten(_rewritten(backbone, _merge_pairs), _speed_up)
 
 
 class Fused:
-    """The merged form of a backbone, made anew when the backbone has changed.
+    """The merged form of a backbone, merged again once the backbone has changed.
 
-    Changes are other layers, other tensors, and what autograd counts as writing to them. Of writing
-    that it does not see, such as through ``.data``, it is noticed on CPUs where one of some values
-    of each tensor differs, and elsewhere not; settings of layers are not watched.
+    Changes are those that torch or the backbone records: replaced layers and parameters, writes
+    that autograd counts (``Tensor._version``), weights moved to other memory (``.to``,
+    ``weight.data = ...``), and calls that raise :attr:`~robust_lpips.backbones.Chain.revision`.
+    Not recorded, so not seen, are writes through ``weight.data[...]`` or a NumPy view, steps of a
+    ``fused=True`` optimizer (unless the backbone's ``requires_grad_`` is called after them), and
+    changed settings of a layer. After those, make a new object.
 
     Args:
-        backbone: as :func:`merge` takes it.
+        backbone: the network that :func:`merge` takes.
+        in_graphs: also give the merged network to compilers and CUDA graphs. Compilers get the
+            backbone again after layers or parameters were replaced or ``revision`` was raised.
 
     Attributes:
         backbone: as given.
-        fixed: whether graphs, which cannot look for changes, get what was merged last; else they
-            get the backbone.
+        in_graphs: as given.
     """
 
-    def __init__(self, backbone: nn.Module, *, fixed: bool = False) -> None:
+    def __init__(self, backbone: Chain, *, in_graphs: bool = False) -> None:
         self.backbone = backbone
-        self.fixed = fixed
-        self._merged: nn.Module | None = None
-        self._state: _State | None = None
+        self.in_graphs = in_graphs
+        self._merged: _Merged | None = None
 
-    def __reduce__(self) -> tuple[Callable[..., Fused], tuple[nn.Module]]:
-        # Copies and files have no use for weights that can be merged again.
+    def __reduce__(self) -> tuple[Callable[..., Fused], tuple[Chain]]:
+        # Copies and pickles merge again: the merged weights are large.
         return Fused, (self.backbone,)
 
-    def network(self, *, graph: bool = False) -> nn.Module:
+    def network(self, *, graph: bool = False) -> Chain:
         """The merged backbone, or the backbone itself where merging would change what it does.
 
-        That is in training mode, where weights need gradients, and where hooks watch a layer.
+        The backbone is returned in training mode, where a layer has hooks, where a weight requires
+        gradients, is an inference tensor or not an ordinary parameter, and inside transforms of
+        :mod:`torch.func`.
 
         Args:
-            graph: this call becomes part of a graph that serves later calls, too.
+            graph: this call is recorded in a graph that serves later calls.
         """
-        modules = list(self.backbone.modules())
-        tensors = [tensor for module in modules for tensor in _tensors(module)]
-        if not _fusible(modules, tensors):
-            if not graph:
-                # What comes next may be an optimizer that writes where autograd does not count.
-                self._merged = self._state = None
-            return self.backbone
+        merged, revision = self._merged, self.backbone.revision
+        modules = _modules(self.backbone)
+        tensors = _tensors(modules)
+        objects = [*modules, *tensors]
+        usable = _can_merge(modules, tensors)
+        same = merged is not None and merged.is_of(revision, objects)
         if graph:
-            return self._merged if self.fixed and self._merged is not None else self.backbone
-        try:
-            state = _State.of(modules, tensors)
-        except RuntimeError:  # tensors without memory of their own, as under torch.func.vmap
+            return merged.network if self.in_graphs and usable and same else self.backbone
+        transformed = torch._C._are_functorch_transforms_active()
+        if not usable or transformed or any(map(Tensor.is_inference, tensors)):
+            self._merged = None  # an optimizer that autograd does not count may come next
             return self.backbone
-        if self._state is None or not state.equals(self._state):
-            self._merged, self._state = merge(self.backbone), state
-        return self._merged
+        versions = [tensor._version for tensor in tensors]
+        current = (
+            same
+            and versions == merged.versions
+            and all(map(Tensor.is_set_to, tensors, merged.memory))
+        )
+        if not current:
+            memory = [tensor.detach() for tensor in tensors]
+            merged = _Merged(revision, objects, versions, memory, merge(self.backbone))
+            self._merged = merged
+        return merged.network
 
 
-class _State(NamedTuple):
-    """What tells a backbone from itself before a change."""
+class _Merged(NamedTuple):
+    """A merged network, and the state of the backbone from which it was made."""
 
-    modules: list[nn.Module]
-    tensors: list[Tensor]  # detached, which keeps the memory, so that its address stands for it
-    addresses: list[tuple[int, torch.dtype]]
-    versions: list[int | None]
-    probe: Tensor
+    revision: int
+    objects: list[nn.Module | Tensor]
+    versions: list[int]
+    memory: list[Tensor]  # detached tensors: they keep the memory of then if ``.data`` is replaced
+    network: Chain
 
-    @classmethod
-    def of(cls, modules: list[nn.Module], tensors: list[Tensor]) -> _State:
-        """The present state; RuntimeError for tensors that have no memory of their own."""
-        detached = [tensor.detach() for tensor in tensors]
-        addresses = [(tensor.data_ptr(), tensor.dtype) for tensor in detached]
-        return cls(modules, detached, addresses, list(map(_version, tensors)), _probe(detached))
-
-    def equals(self, other: _State) -> bool:
-        """Whether nothing has changed."""
+    def is_of(self, revision: int, objects: list[nn.Module | Tensor]) -> bool:
+        """True for the same modules and tensors at the same revision."""
         return (
-            len(self.modules) == len(other.modules)
-            and all(map(operator.is_, self.modules, other.modules))
-            and self.addresses == other.addresses
-            and self.versions == other.versions
-            and torch.equal(self.probe, other.probe)
+            revision == self.revision
+            and len(objects) == len(self.objects)
+            and all(map(operator.is_, objects, self.objects))
         )
 
 
@@ -122,17 +123,17 @@ class BlurredConv2d(nn.Module):
     """A convolution and the blur after it as one convolution.
 
     With a kernel of side k and stride s, and a filter of side m and stride t, the interior is one
-    convolution of side k + s (m - 1) and stride s t with the composed kernel. Where the filter's
-    reflection meets the border, along a frame of ceil(padding / t) outputs, each row has a kernel
-    of its own: the filter, folded at the border, composed with the convolution along one axis;
-    the other axis is blurred as before. A row whose filter is reflected as a whole is equal to one
+    convolution of side k + s (m - 1) and stride s t with the composed kernel. In a frame of
+    ceil(padding / t) outputs, where the filter reaches beyond the border, each row has its own
+    kernel: the filter, folded back at the border, composed with the convolution along one axis;
+    the other axis is blurred as before. A row whose filter lies outside as a whole equals a row
     inside.
 
     Shapes: those of ``nn.Sequential(conv, blur)``.
 
     Args:
         conv: an ungrouped, zero-padded convolution with a square kernel.
-        blur: what follows it.
+        blur: the layer that follows it.
     """
 
     def __init__(self, conv: nn.Conv2d, blur: BlurPool) -> None:
@@ -148,7 +149,7 @@ class BlurredConv2d(nn.Module):
 
     @staticmethod
     def saves(conv: nn.Conv2d, blur: BlurPool) -> bool:
-        """Whether one convolution of the composed kernel is clearly less work than both layers."""
+        """True if one convolution of the composed kernel is clearly less work than both layers."""
         size = conv.kernel_size[0]
         composed = size + conv.stride[0] * (blur.size - 1)
         return blur.size > 1 and 4 * composed**2 < 3 * blur.stride**2 * size**2
@@ -157,7 +158,7 @@ class BlurredConv2d(nn.Module):
         conv, blur = self.conv, self.blur
         (padding, _), (step, _) = conv.padding, conv.stride
         convolved = [(n + 2 * padding - conv.kernel_size[0]) // step + 1 for n in x.shape[-2:]]
-        if min(convolved) < 2 * blur.size:  # next to nothing but frame
+        if min(convolved) < 2 * blur.size:  # hardly more than the frame
             return blur(conv(x))
         before, further = step * blur.before, step * (blur.after - blur.before)
         out = F.conv2d(
@@ -179,14 +180,14 @@ class BlurredConv2d(nn.Module):
 
 
 class _Side(NamedTuple):
-    """What stands along one side of a frame, counted from the border."""
+    """One side of a frame, counted from the border."""
 
-    equal: int | None  # the output that the outermost one is equal to
-    kernels: Tensor  # (F, C', C, height, k): one for each other output
+    equal: int | None  # index of the output that equals the outermost one
+    kernels: Tensor  # (F, C', C, height, k), one for each other output
 
     @property
     def outputs(self) -> range:
-        """Those that have kernels."""
+        """Indices of the outputs that have kernels."""
         first = 0 if self.equal is None else 1
         return range(first, first + len(self.kernels))
 
@@ -197,15 +198,14 @@ class _Frame(nn.Module):
     Args:
         conv: the convolution.
         blur: the filter.
-        weight: the convolution's weights; transposed, and given transposed images, columns are
-            what this class calls rows.
+        weight: the convolution's weights. With transposed weights and images, rows are columns.
     """
 
     def __init__(self, conv: nn.Conv2d, blur: BlurPool, weight: Tensor) -> None:
         super().__init__()
         self.conv, self.blur = conv, blur
         self.first = self._side(blur.before, weight)
-        # How far the last window reaches outside depends on what the stride leaves over.
+        # How far the last window reaches outside depends on the remainder of the stride.
         self.last = [
             self._side(blur.after - rest, weight, last=True)
             for rest in range(min(blur.stride, blur.after))
@@ -214,11 +214,11 @@ class _Frame(nn.Module):
         self.row = _like(row, conv.weight)
 
     def _side(self, before: int, weight: Tensor, *, last: bool = False) -> _Side:
-        """Of a border that the first window reaches out of by ``before``."""
+        """The side whose first window begins ``before`` inputs outside."""
         blur, equal = self.blur, None
         filters = _folded(blur, before)
         if before == blur.size - 1 and before % blur.stride == 0 and before:
-            # Reflected as a whole it is itself: the window that begins at the border.
+            # Reflected as a whole, the symmetric filter is the one that begins at the border.
             equal, filters = before // blur.stride, filters[1:]
         filters = filters[:, filters.any(dim=0)]
         kernels = _composed(weight, filters.flip(0, 1) if last else filters, self.conv.stride[0])
@@ -226,9 +226,10 @@ class _Frame(nn.Module):
         return _Side(equal, values.unflatten(0, kernels.shape[:2]))
 
     def forward(self, x: Tensor, convolved: int) -> Iterator[tuple[slice, Tensor]]:
-        """Which rows, and their values (N, C', F, W'); ``convolved``: the convolution's rows.
+        """Yield slices of rows, and their values (N, C', F, W').
 
-        Left out are those that :meth:`mirrored` gives.
+        ``convolved`` is the number of rows of the convolution. Rows of :meth:`mirrored` are left
+        out.
         """
         conv = self.conv
         first, last = self._sides(convolved)
@@ -242,7 +243,7 @@ class _Frame(nn.Module):
             yield slice(-last.outputs.stop, -last.outputs.start or None), rows
 
     def mirrored(self, convolved: int) -> Iterator[tuple[int, int]]:
-        """Rows that are equal to others: which, and to which."""
+        """Yield pairs of indices: a row, and the row that it is equal to."""
         first, last = self._sides(convolved)
         if first.equal is not None:
             yield 0, first.equal
@@ -269,7 +270,7 @@ class _Frame(nn.Module):
 
 
 def _folded(blur: BlurPool, before: int) -> Tensor:
-    """The filter at each window that reaches outside, reflected there: (windows, inputs).
+    """Filters (windows, inputs) of the windows that reach outside, folded back at the border.
 
     The first window begins ``before`` inputs outside.
     """
@@ -283,9 +284,9 @@ def _folded(blur: BlurPool, before: int) -> Tensor:
 
 
 def _composed(weight: Tensor, filters: Tensor, step: int) -> Tensor:
-    """Each of the filters (F, R) over rows that ``weight`` (C', C, k, l) makes, ``step`` apart.
+    """Kernels of ``weight`` (C', C, k, l) followed by each of the ``filters`` (F, R) over its rows.
 
-    The kernels, (F, C', C, step (R - 1) + k, l), of the one convolution that this is.
+    Neighbouring rows are ``step`` inputs apart; the result is (F, C', C, step (R - 1) + k, l).
     """
     outputs, inputs, size, width = weight.shape
     height = step * (filters.shape[1] - 1) + size
@@ -297,16 +298,16 @@ def _composed(weight: Tensor, filters: Tensor, step: int) -> Tensor:
 
 
 def _like(values: Tensor, weight: Tensor) -> Tensor:
-    """Kernels (C', C, k, l) as ``weight`` is: device, precision, order in memory."""
+    """Kernels (C', C, k, l) with the device, dtype and memory format of ``weight``."""
     last = weight.is_contiguous(memory_format=torch.channels_last)
     memory_format = torch.channels_last if last else torch.contiguous_format
     return values.to(weight).contiguous(memory_format=memory_format)
 
 
 def _rewritten(module: nn.Module, change: Callable[[nn.Module, Children], Children]) -> nn.Module:
-    """A copy of ``module`` with its children as ``change`` has them; itself if they are the same.
+    """A copy of ``module`` whose children ``change`` has replaced; itself if none is replaced.
 
-    Children are rewritten before their parents. Nothing of ``module`` is changed.
+    Children are rewritten before their parents. ``module`` itself is not modified.
     """
     children = {
         name: None if child is None else _rewritten(child, change)
@@ -330,7 +331,7 @@ def _merge_pairs(module: nn.Module, children: Children) -> Children:
 
 
 def _successions(module: nn.Module) -> list[tuple[str, str]]:
-    """Names of children of which the second, and nothing else, takes what the first gives."""
+    """Pairs of names of children: the second alone takes the output of the first."""
     if isinstance(module, nn.Sequential | Chain):
         tapped = getattr(module, "taps", ())
         names = list(module._modules)
@@ -339,7 +340,7 @@ def _successions(module: nn.Module) -> list[tuple[str, str]]:
 
 
 def _merged_pair(first: nn.Module | None, second: nn.Module | None) -> nn.Module | None:
-    """One module in place of two, or None where they stay two."""
+    """One module that replaces both, or None if they cannot be merged."""
     if isinstance(first, nn.Sequential):
         last = _merged_pair(first[-1], second)
         return None if last is None else nn.Sequential(*first[:-1], last)
@@ -359,7 +360,7 @@ def _merged_pair(first: nn.Module | None, second: nn.Module | None) -> nn.Module
 
 
 def _is_plain(conv: nn.Conv2d) -> bool:
-    """Whether it is one of square kernels on a square grid, ungrouped and padded with zeros."""
+    """True for square kernels and strides, no groups or dilation, and zero padding."""
     sides = (conv.kernel_size, conv.stride, conv.padding)
     return (
         conv.groups == 1
@@ -392,35 +393,33 @@ def _speed_up(module: nn.Module, children: Children) -> Children:
     }
 
 
-def _tensors(module: nn.Module) -> Iterator[Tensor]:
-    for tensor in (*module._parameters.values(), *module._buffers.values()):
-        if tensor is not None:
-            yield tensor
+def _modules(module: nn.Module) -> list[nn.Module]:
+    """``module`` and all below it, as ``modules()`` lists them, at a fraction of its cost."""
+    found = [module]
+    for parent in found:  # grows while it is read
+        found += [child for child in parent._modules.values() if child is not None]
+    return found
 
 
-def _fusible(modules: list[nn.Module], tensors: list[Tensor]) -> bool:
-    if any(module.training or _watched(module) for module in modules):
-        return False
-    if any(tensor.is_meta for tensor in tensors):
-        return False
-    return not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors))
-
-
-def _watched(module: nn.Module) -> bool:
-    return any(getattr(module, hooks) for hooks in _HOOKS)
-
-
-def _version(tensor: Tensor) -> int | None:
-    """How often the tensor was written to, as far as autograd knows."""
-    return None if tensor.is_inference() else tensor._version
-
-
-def _probe(tensors: list[Tensor]) -> Tensor:
-    """A few values of each tensor on a CPU; on other devices looking would make them wait."""
-    values = [
-        # As they lie in memory, at a step that meets all filters, channels and taps.
-        tensor.as_strided((_PROBES,), ((tensor.numel() - 1) // (_PROBES - 1),)).double()
-        for tensor in tensors
-        if tensor.device.type == "cpu" and tensor.numel() >= _PROBES
+def _tensors(modules: list[nn.Module]) -> list[Tensor]:
+    return [
+        tensor
+        for module in modules
+        for tensor in (*module._parameters.values(), *module._buffers.values())
+        if tensor is not None
     ]
-    return torch.cat(values) if values else torch.empty(0)
+
+
+def _can_merge(modules: list[nn.Module], tensors: list[Tensor]) -> bool:
+    """True if the merged network can replace the modules, see :meth:`Fused.network`."""
+    return not any(
+        module.training
+        or module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        for module in modules
+    ) and not any(
+        tensor.requires_grad or tensor.is_meta or type(tensor) not in _ORDINARY
+        for tensor in tensors
+    )

@@ -1,4 +1,4 @@
-"""Checks on what users pass in, in one place, so that every error reads alike."""
+"""Checks of user input, in one place, so that all errors read alike."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import warnings
 
 import torch
 from torch import Tensor
+from torch._guards import detect_fake_mode
 
-# Pixels to compute on together. On a CPU the maps between layers then stay in the cache, and their
-# memory is not taken anew from the system each time; a GPU is busy with that many.
+# Pixels to compute in one batch. On a CPU the maps between layers then stay in the cache, and their
+# memory is reused instead of allocated anew; on a GPU that many pixels keep all units busy.
 _CPU_PIXELS = 32 * 64**2
 _GPU_PIXELS = 512 * 64**2
 
@@ -59,14 +60,14 @@ def check_device(name: str, image: Tensor, device: torch.device) -> None:
         )
 
 
-def at_a_time(images: Tensor, device: torch.device) -> int:
-    """How many images of the size of these (N, C, H, W) are best computed on together."""
+def chunk_size(images: Tensor, device: torch.device) -> int:
+    """Number of images of the same size as ``images`` (N, C, H, W) to compute in one batch."""
     pixels = _CPU_PIXELS if device.type == "cpu" else _GPU_PIXELS
     return max(1, pixels // (images.shape[-2] * images.shape[-1]))
 
 
 def value_range(name: str, image: Tensor, low: float, high: float) -> tuple[float, float]:
-    """The least and largest value of ``image``, checked to be numbers within [low, high].
+    """Smallest and largest value of ``image``, after checking that they are within [low, high].
 
     Raises:
         ValueError: for NaN, infinities and values outside the range.
@@ -84,7 +85,10 @@ def value_range(name: str, image: Tensor, low: float, high: float) -> tuple[floa
 
 
 def warn_if_unit_range(least: float, stacklevel: int) -> None:
-    """Warn where images for [-1, 1] have no negative value: they are probably in [0, 1]."""
+    """Warn if the smallest value is not negative: the images are probably in [0, 1].
+
+    ``stacklevel`` is that of :func:`warnings.warn`, counted from here.
+    """
     if least >= 0.0:
         warnings.warn(
             "all values are in [0, 1], but the metric expects [-1, 1]: pass normalize=True for "
@@ -94,8 +98,8 @@ def warn_if_unit_range(least: float, stacklevel: int) -> None:
         )
 
 
-def value_checks_possible() -> bool:
-    """Whether values can be looked at: not while compiling, exporting or capturing a graph."""
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
-        return False
-    return not (torch.cuda.is_available() and torch.cuda.is_current_stream_capturing())
+def in_graph() -> bool:
+    """True while a graph is compiled, exported, traced or captured: values are unavailable then."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or detect_fake_mode() is not None:
+        return True
+    return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()

@@ -18,7 +18,7 @@ from robust_lpips.fusion import Fused
 
 DEFAULT_NET = "alexnet-shift-tolerant"
 
-# What brings images in [-1, 1] to the statistics of ImageNet (LPIPS v0.1).
+# Mean and standard deviation of ImageNet for images in [-1, 1] (LPIPS v0.1).
 _SHIFT = (-0.030, -0.088, -0.188)
 _SCALE = (0.458, 0.448, 0.450)
 
@@ -38,24 +38,24 @@ class RobustLPIPS(nn.Module):
     Args:
         net: a name of :func:`robust_lpips.weights.names` (``"alexnet-shift-tolerant"``,
             ``"vgg16-shift-tolerant"``, ``"alexnet"``, ...) or a :class:`BackboneConfig`. May be
-            left out: it is the released shift-tolerant AlexNet, or what ``weights`` was saved as.
-        weights: ``"released"`` for those that belong to the name; another such name; the path of
-            a checkpoint, of ours or in the layout of the released ones; or ``None`` for random
-            weights.
-        linear: weigh channels by the learnt 1x1 layers (True) or sum them unweighted, which
+            omitted: the released shift-tolerant AlexNet, or the configuration saved in ``weights``.
+        weights: ``"released"`` for the weights of that name; another such name; the path of a
+            checkpoint, written by this package or in the layout of the released ones; or ``None``
+            for random weights.
+        linear: weight channels by the learnt 1x1 layers (True) or sum them unweighted, which
             gives twice the cosine distance (False). Default: True with weights, False with
             ``weights=None``.
         validate: check the values of images, which costs a pass over them (and, on a GPU, a
-            synchronisation). Shapes are checked always.
+            synchronisation). Shapes are always checked.
 
     Attributes:
         config: the :class:`BackboneConfig`.
         backbone: the feature extractor.
-        lin: the 1x1 weights, a (C_l,) parameter a layer; empty with ``linear=False``.
+        lin: the 1x1 weights, one (C_l,) parameter per layer; empty with ``linear=False``.
 
     Raises:
         ValueError: unknown name, or a :class:`BackboneConfig` without weights.
-        FileNotFoundError: weights that cannot be found; the message says where they were sought.
+        FileNotFoundError: weights that are not found; the message lists where they were sought.
 
     Example:
         >>> metric = RobustLPIPS()
@@ -90,8 +90,13 @@ class RobustLPIPS(nn.Module):
         self.eval()
         self._fused: Fused | None = Fused(self.backbone)
 
+    def requires_grad_(self, requires_grad: bool = True) -> RobustLPIPS:
+        """Set ``requires_grad`` of all parameters; layers are merged only if none requires it."""
+        self.backbone.requires_grad_(requires_grad)  # raises its revision; torch sets flags alone
+        return super().requires_grad_(requires_grad)
+
     def train(self, mode: bool = True) -> RobustLPIPS:
-        """Do nothing but keep evaluation mode; fitting switches ``backbone`` itself."""
+        """Keep evaluation mode, whatever ``mode`` is; training switches ``backbone`` alone."""
         return super().train(False)
 
     @overload
@@ -136,13 +141,13 @@ class RobustLPIPS(nn.Module):
             img1: the same shape.
             normalize: floating images are in [0, 1].
             spatial: return the map of distances instead of its mean.
-            per_layer: return what each layer adds, too.
+            per_layer: also return the contribution of each layer.
             validate: overrides the metric's own setting for this call.
 
         Returns:
             (N,) distances; with ``spatial`` (N, 1, H, W), every layer resized bilinearly. With
-            ``per_layer`` a pair of that and the layers' shares, (N, L), or (N, L, H, W) with
-            ``spatial``, which sum to it.
+            ``per_layer`` a pair of that and the contributions of the layers, (N, L), or
+            (N, L, H, W) with ``spatial``, which sum to it.
 
         Raises:
             ValueError: for images of other shapes, types, ranges or devices than above, for
@@ -178,7 +183,7 @@ class RobustLPIPS(nn.Module):
         return images
 
     def features(self, images: Tensor, *, normalize: bool = False) -> tuple[Tensor, ...]:
-        """Unit-normalised features of each tap: compute once what :meth:`distance` takes often.
+        """Unit-normalised features of each tap, to be used in many calls of :meth:`distance`.
 
         Args:
             images: (N, 3, H, W) or (3, H, W), as :meth:`forward` takes them; values are not
@@ -186,7 +191,7 @@ class RobustLPIPS(nn.Module):
             normalize: floating images are in [0, 1].
 
         Returns:
-            One (N, C_l, H_l, W_l) tensor a tap.
+            One (N, C_l, H_l, W_l) tensor per tap.
         """
         images = inputs.as_batch("images", images, self.backbone.min_size)
         return tuple(self._extract(images, normalize))
@@ -200,38 +205,49 @@ class RobustLPIPS(nn.Module):
     ) -> Tensor:
         """Distance (N,) between two results of :meth:`features`.
 
-        ``dropout`` is the share of squared differences that is left out at random, for training
+        ``dropout`` is the share of squared differences set to zero at random, for training
         (0.5 in Zhang et al., CVPR 2018).
         """
         return self._layers(features0, features1, size=None, dropout=dropout).sum(dim=1)
 
     def layer_distances(self, features0: Sequence[Tensor], features1: Sequence[Tensor]) -> Tensor:
-        """What each layer adds to :meth:`distance`: (N, L), summing to it."""
+        """Contribution of each layer to :meth:`distance`: (N, L), summing to it."""
         return self._layers(features0, features1, size=None)
 
     def fuse(self) -> RobustLPIPS:
-        """Merge layers now, for :func:`torch.compile` and CUDA graphs, too.
+        """Merge layers now, also for :func:`torch.compile` and CUDA graphs.
 
-        In inference layers are merged by default (:func:`robust_lpips.fusion.merge`), with weights
-        that follow those of ``backbone``. A compiled metric cannot follow, and sees the plain
-        layers unless this was called: then what was merged last, until it is compiled anew. Call
-        the metric once on images of the sizes in question before it is compiled: on CPUs
-        convolutions then have their fast algorithms prepared. What is exported or traced has the
-        plain layers, and so have copies until this is called on them. State dict and parameters
-        stay as they are.
+        In inference layers are merged by default (:func:`robust_lpips.fusion.merge`), and merged
+        again after ``backbone`` has changed: weights loaded, moved, cast or written in place,
+        layers or parameters replaced. Call ``fuse()`` again after changes that torch does not
+        record: writes through ``weight.data[...]`` or a NumPy view, changed settings of a layer,
+        and steps of a ``fused=True`` optimizer, unless ``requires_grad_`` of the metric or of
+        ``backbone`` is called after them, as :func:`robust_lpips.training.fit` does.
+
+        A compiled metric uses the plain layers, with the present weights, unless ``fuse()`` was
+        called on it. Then it uses the layers merged in that call. Loading, moving, casting and
+        replacing bring the plain layers back; after writing in place call ``fuse()`` again. A CUDA
+        graph must be captured again after any of these. Before compiling for a CPU, call the metric
+        once on images of the intended size: this prepares fast convolutions.
+
+        Exported and traced programs use the plain layers, and so do compiled deep copies of the
+        metric until ``fuse()`` is called on them. Layers are not merged while a weight requires
+        gradients, nor if weights are inference tensors (created under
+        :func:`torch.inference_mode`): torch does not count writes to them. State dict and
+        parameters are not affected.
         """
-        self._fused = Fused(self.backbone, fixed=True)
+        self._fused = Fused(self.backbone, in_graphs=True)
         self._fused.network()
         return self
 
     def unfuse(self) -> RobustLPIPS:
-        """Compute every layer of ``backbone`` as it stands, until :meth:`fuse` is called."""
+        """Compute the layers of ``backbone`` one by one until :meth:`fuse` is called."""
         self._fused = None
         return self
 
     @property
     def fused(self) -> bool:
-        """Whether layers are merged in inference, which only :meth:`unfuse` ends."""
+        """True unless :meth:`unfuse` was called last: layers are merged in inference."""
         return self._fused is not None
 
     def compilable(self) -> RobustLPIPS:
@@ -261,7 +277,7 @@ class RobustLPIPS(nn.Module):
             inputs.check_device(name, image, self.shift.device)
 
     def _check_values(self, images: list[Tensor], normalize: bool) -> None:
-        if not inputs.value_checks_possible():
+        if inputs.in_graph():
             return
         low = 0.0 if normalize else -1.0
         floating = [
@@ -274,41 +290,41 @@ class RobustLPIPS(nn.Module):
             inputs.warn_if_unit_range(min(floating), stacklevel=7)
 
     def _pieces(self, images: list[Tensor]) -> Iterable[Sequence[Tensor]]:
-        """Both images in batches that are best computed on together."""
+        """Yield both images in batches of a size that is computed fast."""
         if not _in_parts(images):
             return [images]
         # The constant is of maps with half the sides of the image.
         number = max(
-            1, inputs.at_a_time(images[0], self.shift.device) * self.config.first_stride // 2
+            1, inputs.chunk_size(images[0], self.shift.device) * self.config.first_stride // 2
         )
         pieces = -(-len(images[0]) // number)
         return zip(*(image.chunk(pieces) for image in images), strict=True)
 
     def _extract_pair(self, pair: Sequence[Tensor], normalize: bool) -> Sequence[Iterable[Tensor]]:
-        """Features of both images, for :meth:`_layers` to ask for them layer by layer.
+        """Iterators over the features of both images, which :meth:`_layers` reads layer by layer.
 
-        So none is kept for longer than its layer, and weights serve both images while they are in
-        the cache.
+        Features of a layer are freed before the next one is computed, and both images use weights
+        while these are in the cache.
         """
         first, second = pair
         if not _in_parts(pair) or len(first) > 1 or first.dtype != second.dtype:
             return [self._extract(image, normalize) for image in pair]
         if torch.equal(first, second):  # at distance 0 to the last bit
             return [tuple(self._extract(first, normalize))] * 2
-        # Torch has another way for convolutions of one image, which takes half as long again.
+        # Torch convolves a single image by another algorithm, which takes half as long again.
         together = self._extract(torch.cat([first, second]), normalize)
         return list(zip(*(tap.chunk(2) for tap in together), strict=True))
 
     def _extract(self, images: Tensor, normalize: bool) -> Iterator[Tensor]:
-        """Unit-normalised features of each tap, computed as they are asked for."""
+        """Yield the unit-normalised features of each tap."""
         scale, offset = 1.0 / self.scale, -self.shift / self.scale
         if images.dtype == torch.uint8:
             scale, offset = scale / 127.5, offset - scale
         elif normalize:
             scale, offset = 2.0 * scale, offset - scale
         network, images = self._network(), torch.addcmul(offset, images.to(scale.dtype), scale)
-        # What hooks into the backbone hooks into its call.
-        taps = network(images) if network is self.backbone else network.one_by_one(images)
+        # Hooks of the backbone run only if it is called.
+        taps = network(images) if network is self.backbone else network.iter_features(images)
         for features in taps:
             # Under autocast the norm would be in half precision; features are raised from it.
             with torch.autocast(self.shift.device.type, enabled=False):
@@ -320,10 +336,10 @@ class RobustLPIPS(nn.Module):
         # A replica of this module on another device has a backbone of its own.
         if fused is None or fused.backbone is not self.backbone:
             return self.backbone
-        # A traced graph is to serve other sizes, for which merged layers take other ways.
+        # A traced graph must serve other sizes, for which merged layers take other branches.
         if torch.jit.is_tracing() or torch.compiler.is_exporting():
             return self.backbone
-        return fused.network(graph=not inputs.value_checks_possible())
+        return fused.network(graph=inputs.in_graph())
 
     def _layers(
         self,
@@ -333,7 +349,7 @@ class RobustLPIPS(nn.Module):
         size: tuple[int, int] | None,
         dropout: float = 0.0,
     ) -> Tensor:
-        """What each layer adds: (N, L), or (N, L, *size) where a size is given."""
+        """Contribution of each layer: (N, L), or (N, L, *size) if a size is given."""
         weights = list(self.lin) or [None] * len(self.backbone.taps)
         layers = []
         for f0, f1, weight in zip(features0, features1, weights, strict=True):
@@ -347,7 +363,7 @@ class RobustLPIPS(nn.Module):
 
 
 def _compare(f0: Tensor, f1: Tensor, weight: Tensor | None, dropout: float) -> Tensor:
-    """The weighed squared differences of two (N, C, H, W) features, (N, 1, H, W)."""
+    """Weighted squared differences (N, 1, H, W) of two features (N, C, H, W)."""
     difference = F.mse_loss(f0, f1, reduction="none")  # one pass, where subtracting takes two
     if dropout > 0.0:  # asked in Python: a compiler may have made it symbolic
         # On a CPU F.dropout takes several times as long to draw its mask.
@@ -356,9 +372,9 @@ def _compare(f0: Tensor, f1: Tensor, weight: Tensor | None, dropout: float) -> T
 
 
 def _in_parts(images: Sequence[Tensor]) -> bool:
-    """Whether images may be computed on in other batches than they came in, and that pays."""
+    """True if splitting or joining batches of images is possible and saves time."""
     # With gradients all maps are kept anyway; a traced graph has no loop over batches.
-    eager = inputs.value_checks_possible() and not torch.is_grad_enabled()
+    eager = not inputs.in_graph() and not torch.is_grad_enabled()
     return eager and images[0].device.type == "cpu"
 
 
@@ -376,11 +392,11 @@ def unit_norm(features: Tensor) -> Tensor:
     Shapes: (N, C, H, W) to the same. Half precision is raised to float32, in which the sum of
     squares cannot overflow. Where all channels are 0 the result is 0, and gradients are finite.
     """
-    # Gradients of half precision go back through float16, which ends at 65504.
+    # Gradients of half precision pass through float16, whose largest value is 65504.
     eps = 1e-4 if features.dtype == torch.float16 else 1e-10
     if features.dtype in (torch.float16, torch.bfloat16):
         features = features.float()
     # The gradient of this norm is 0, not infinite, where all channels are 0.
     norm = torch.linalg.vector_norm(features, dim=1, keepdim=True)
-    # One reciprocal a position: the gradient of a division would go over all features five times.
+    # One reciprocal per position: the gradient of a division takes five passes over all features.
     return features * (norm + eps).reciprocal()

@@ -1,4 +1,4 @@
-"""Registered: a metric that aligns two images first, and may charge for the shift."""
+"""Registered: a metric that aligns two images first, and can penalize the shift."""
 
 from __future__ import annotations
 
@@ -26,56 +26,58 @@ Penalty = Callable[[Tensor], Tensor]
 MODES = ("global", "tiles")
 BORDERS = ("reflect", "crop")
 
-# Pixels are squares: one whose centre is a little beyond the radius still counts as within it, such
-# as (2, 3) at radius 3.
+# Pixels are squares: a shift slightly longer than the radius counts as within it, for instance
+# (2, 3) at radius 3.
 _SLACK = 2 / 3
 
-# Of so many answers about an image shifted by 0, 1, ... 9 pixels, so many were "the same": counted
-# from those released with Ghildyal and Liu, ECCV 2022 (github.com/abhijay9/ShiftTolerant-LPIPS).
+# Answers about an image shifted by 0, 1, ... 9 pixels, and how many of them were "the same": counts
+# of the data released with Ghildyal and Liu, ECCV 2022 (github.com/abhijay9/ShiftTolerant-LPIPS).
 ANSWERS = (120, 114, 119, 117, 115, 114, 117, 115, 115, 112)
 SAME = (111, 93, 66, 43, 39, 30, 25, 24, 22, 9)
 
-# Noise at this ratio to the full scale is taken as visible to half of those who look: the usual
-# figure for what is just visually lossless, not a measured one.
+# Noise at this peak signal-to-noise ratio, in dB, is assumed to be visible to half of the people:
+# the customary figure for "visually lossless", not a measured one.
 _THRESHOLD_PSNR = 40.0
 _NOISE_PATCHES, _NOISE_SIDE = 4, 192
 
 
 class Registered(nn.Module):
-    """A metric at the estimated alignment of two images, plus what the shift itself costs.
+    """A metric computed on aligned images, plus an optional penalty for the shift itself.
 
-    Which penalty depends on the question. ``None``: *how much do they differ, wherever they lie?*
-    Shifts within the radius are free, for frames that drift, for super-resolution and rendering,
-    where the grid of pixels is a convention. ``"human"``: *how much would people see?* A shift
-    costs by how many people notice it, see :class:`HumanPenalty`.
+    Choose the penalty by the question. ``None``: *how much do the images differ, wherever they
+    lie?* Shifts within the radius are free: for drifting frames, and for super-resolution and
+    rendering, where the position of the pixel grid is arbitrary. ``"human"``: *how much would
+    people see?* A shift is penalized by the share of people who notice it, see
+    :class:`HumanPenalty`.
 
     Args:
-        metric: any callable of two batches of images, the reference first, that gives (N,)
-            distances: a :class:`~robust_lpips.RobustLPIPS`, one of
-            :func:`robust_lpips.comparison.load_metric`, or a user's.
-        radius: the length, in pixels, up to which a shift is undone, from 1. A longer one is a
-            change rather than misalignment: it is undone but for twice what it exceeds the radius
-            by, at most ``radius`` pixels, which the metric sees, if it is found, see
-            :func:`search_radius`. So distances do not jump where the radius ends, and a change
-            costs the same wherever the images lie.
-        penalty: ``None``; ``"human"``, for metrics of images in [-1, 1]; or a function of (N,)
-            lengths in pixels, of the shifts that were found, that gives (N,) distances.
-        mode: ``"global"``, one shift a pair, or ``"tiles"``, a field of shifts, for large images
+        metric: a callable of two batches of images, the reference first, that returns (N,)
+            distances: a :class:`~robust_lpips.RobustLPIPS`, a metric of
+            :func:`robust_lpips.comparison.load_metric`, or your own.
+        radius: the length, in pixels, up to which a shift is fully compensated, at least 1. A
+            longer shift that is found (see :func:`search_radius`) is treated as a change rather
+            than misalignment: a residual of twice the excess over the radius, at most ``radius``
+            pixels, is left for the metric to see. So distances do not jump where the radius ends,
+            and a change costs the same wherever the images lie.
+        penalty: ``None``; ``"human"``, for metrics of images in [-1, 1]; or a function from the
+            (N,) lengths of the estimated shifts, in pixels, to (N,) distances.
+        mode: ``"global"``, one shift per pair, or ``"tiles"``, a field of shifts, for large images
             whose misalignment varies.
-        border: what becomes of pixels that only one of the images shows. ``"reflect"``: all that
-            both show is compared, continued by reflection to the size of the images; images that
-            need not move are measured as they are. ``"crop"``: the inside of the first image is
-            compared, ``radius`` pixels from its border, whatever the shift: then whole-pixel shifts
-            within the radius change nothing, to the last bit, but nor does a change of that border.
-            Tiles are always continued.
-        tile: side of the tiles in pixels, in that mode.
-        subpixel: estimate fractions of pixels, and resample both images by half of them.
+        border: treatment of pixels visible in one image only. ``"reflect"``: the common part is
+            compared, extended by reflection to the size of the images; images that are aligned
+            already are measured unchanged. ``"crop"``: the inside of the first image, ``radius``
+            pixels from its border, is compared whatever the shift. Whole-pixel shifts within the
+            radius then change nothing, to the last bit, but changes in that border are not seen.
+            Tiles always use reflection.
+        tile: side of the tiles in pixels, with ``mode="tiles"``.
+        subpixel: estimate fractions of pixels, and resample each image by half of the fraction.
 
-    Gradients go back through the images where they are compared, and not through the estimate.
+    Gradients pass through the compared images, not through the estimate of the shift.
 
     Raises:
         TypeError: ``metric`` is not callable.
-        ValueError: another mode, penalty, border or radius than above, or tiles too small for it.
+        ValueError: ``mode``, ``penalty``, ``border`` or ``radius`` other than above, or a ``tile``
+            too small for the radius.
 
     Example:
         >>> from robust_lpips import RobustLPIPS
@@ -124,18 +126,18 @@ class Registered(nn.Module):
         self.subpixel = subpixel
 
     def forward(self, img0: Tensor, img1: Tensor, **options: Any) -> Tensor:
-        """Distance of each pair: (N,), or what else the metric gives with its ``options``.
+        """Distance of each pair: (N,), or the metric's result with other ``options``.
 
         Args:
-            img0: (N, 3, H, W) or (3, H, W), the reference, in what range the metric takes. What
-                counts as flat in the estimate is a contrast of less than 1/255 in [-1, 1].
+            img0: (N, 3, H, W) or (3, H, W), the reference, in the range that the metric takes. The
+                estimate treats contrasts below 1/255 (for a range of [-1, 1]) as flat.
             img1: the same shape.
-            options: for the metric, such as ``normalize=True``. With ``spatial=True`` its map is of
-                the aligned images, and the penalty is added to all of it.
+            options: passed to the metric, for instance ``normalize=True``. With ``spatial=True``
+                the map is that of the aligned images, with the penalty added everywhere.
 
         Raises:
-            ValueError: images that are too small for the radius, or a metric that gives more than
-                one tensor where a penalty is to be added.
+            ValueError: images too small for the radius, or a penalty with a metric that does not
+                return one tensor.
         """
         img0, img1 = (
             inputs.as_batch(name, image, 1) for name, image in (("img0", img0), ("img1", img1))
@@ -155,7 +157,7 @@ class Registered(nn.Module):
         return distance + cost.to(distance).view(-1, *[1] * (distance.ndim - 1))
 
     def translation(self, img0: Tensor, img1: Tensor) -> Tensor:
-        """The shifts that are found, in pixels: (N, 2), or (N, rows, columns, 2) of tiles."""
+        """Estimated shifts in pixels: (N, 2), or (N, rows, columns, 2) for tiles."""
         side = min(img0.shape[-2:])
         if self.mode == "global":
             searched = search_radius(self.radius, side)
@@ -181,17 +183,18 @@ class Registered(nn.Module):
 
 
 def search_radius(radius: int, side: int) -> int:
-    """How far :class:`Registered` looks in images of that side, in pixels: twice the radius and two
-    more, or as far as they allow, but at least the radius.
+    """Radius, in pixels, of the search of :class:`Registered` in images of that side.
+
+    It is ``2 * radius + 2``, or the largest that the images allow, but at least ``radius``.
     """
     return max(radius, min(2 * radius + 2, largest_radius(side)))
 
 
 def excess(shifts: Tensor, radius: int) -> Tensor:
-    """What of shifts (..., 2) in pixels is not undone: (..., 2), none up to the radius.
+    """Part of shifts (..., 2) in pixels that is not compensated: (..., 2), 0 up to the radius.
 
-    It is vertical, whatever the shift: what is at its most stays what it is where the images are
-    moved further, and what such a change costs with it.
+    It is vertical whatever the direction of the shift. Beyond its maximum it therefore stays the
+    same when the images move further, and so does the distance that it causes.
     """
     lengths = torch.linalg.vector_norm(shifts, dim=-1)
     kept = (2 * (lengths - radius - _SLACK)).clamp(0.0, float(radius))
@@ -199,17 +202,16 @@ def excess(shifts: Tensor, radius: int) -> Tensor:
 
 
 class HumanPenalty(nn.Module):
-    """What a shift costs a metric, by the share of people who notice it.
+    """Penalty of a shift, by the share of people who notice it.
 
-    A shift that a share v of people notice costs 2 v times the distance that the metric gives to
-    white noise at 40 dB, which is taken as noticed by half: so much is a convention. How shares
-    grow with the shift is measured: of the people who say "the same" without a shift, those who no
-    longer do, see :data:`SAME`. Between whole pixels they are interpolated, and beyond the last
-    they stay.
+    A shift noticed by a share v of people costs 2 v times the metric's distance for white noise at
+    40 dB, which is assumed to be noticed by half: this scale is a convention. The shares are
+    measured: the decrease, with the shift, of answers "the same" (:data:`SAME`) relative to no
+    shift. They are interpolated between whole pixels and constant beyond the last.
 
     Args:
-        metric: takes images in [-1, 1]. It is called once, here, on textures with and without
-            that noise: weights that it gets later change nothing.
+        metric: takes images in [-1, 1]. It is called once, in the constructor, on textures with
+            and without that noise; later changes of its weights have no effect.
     """
 
     def __init__(self, metric: Metric) -> None:
@@ -218,7 +220,7 @@ class HumanPenalty(nn.Module):
         self.register_buffer("noticed", noticed(), persistent=False)
 
     def forward(self, shifts: Tensor) -> Tensor:
-        """Distances (N,) that shifts (N,) in pixels cost."""
+        """Penalties (N,) of shifts of lengths (N,) in pixels."""
         last = len(self.noticed) - 1
         at = shifts.detach().to(self.noticed).clamp(max=last)
         low = at.floor().long()
@@ -228,14 +230,14 @@ class HumanPenalty(nn.Module):
 
 
 def noticed() -> Tensor:
-    """The share of people (10,) who notice a shift of 0, 1, ... 9 pixels; 0 for none."""
+    """Shares (10,) of people who notice a shift of 0, 1, ... 9 pixels; 0 for 0 pixels."""
     same = torch.tensor(SAME) / torch.tensor(ANSWERS)
     return 1 - same / same[0]
 
 
 @torch.no_grad()
 def noise_distance(metric: Metric) -> Tensor:
-    """The median distance that ``metric`` gives to just visible noise on textures of 1/f."""
+    """Median distance that ``metric`` gives to just visible noise on 1/f textures."""
     generator = torch.Generator().manual_seed(0)
     textures = _textures(generator)
     # In [-1, 1] the full scale is 2.
@@ -247,7 +249,7 @@ def noise_distance(metric: Metric) -> Tensor:
 
 
 def _device_of(metric: Metric) -> torch.device:
-    """Of its weights; the CPU for a function."""
+    """Device of its weights; the CPU for a function."""
     if isinstance(metric, nn.Module):
         for tensor in itertools.chain(metric.parameters(), metric.buffers()):
             return tensor.device
@@ -255,7 +257,7 @@ def _device_of(metric: Metric) -> torch.device:
 
 
 def _textures(generator: torch.Generator) -> Tensor:
-    """Random images whose amplitudes fall as those of photographs do, as 1/f."""
+    """Random images with the 1/f amplitude spectrum of photographs."""
     side = _NOISE_SIDE
     noise = torch.randn(_NOISE_PATCHES, 3, side, side, generator=generator)
     frequency = torch.hypot(torch.fft.fftfreq(side)[:, None], torch.fft.rfftfreq(side))

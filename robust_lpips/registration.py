@@ -1,4 +1,4 @@
-"""How far apart two images lie, estimated, and what of them shows the same once that is undone."""
+"""Image registration: estimation of the translation between two images, and their alignment."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from robust_lpips import inputs
 # Above this radius correlations are computed by Fourier transforms: their time does not grow.
 DIRECT_RADIUS = 6
 
-# What both show has to be at least this wide, at the largest shift.
+# Least width of the common part at the largest shift.
 _MIN_OVERLAP = 14
 
-# ITU-R BT.601. Structure, which tells position, is in luminance; colours often change.
+# ITU-R BT.601. Position is estimated from luminance, because distortions often change colours.
 _LUMINANCE = (0.299, 0.587, 0.114)
 
-# Standard deviation, of images in [-1, 1], below which there is nothing to find: less than one of
+# Standard deviation, for images in [-1, 1], below which an image counts as flat: less than one of
 # 255 steps.
 _FLAT = 0.004
 
-# Side of the neighbourhood whose mean is taken off: what is broader tells little about position,
-# and lighting and coloured noise are. Chosen, as what follows, on the training photographs.
+# Side of the neighbourhood whose mean is subtracted: it removes lighting and low-frequency noise,
+# which say little about position. This and the next constants were chosen on training photographs.
 _NEIGHBOURHOOD = 7
 
-# What a shift costs a pixel of its length, in units of log-likelihood: of shifts that are as likely
-# the shortest is taken. And by how much it has to be more likely than none.
+# Prior: log-likelihood subtracted per pixel of a shift, so that the shortest of equally likely
+# shifts wins. Evidence: log-likelihood by which a shift has to exceed no shift.
 _PRIOR = 1.0
 _MIN_EVIDENCE = 7.0
 
 # Fractions of a pixel below this are within the error of the estimate.
 _MIN_FRACTION = 0.05
 
-# So many pixels further than asked for is searched: a peak at the radius has neighbours then.
+# Pixels searched beyond the radius, so that a peak at the radius has neighbours.
 _BEYOND = 1
 
-# The most pixels that count as observations: what JPEG and filters leave is not noise that more
-# pixels would average out. And the share of the variance that never is explained.
+# Maximum number of pixels that count as observations: errors of JPEG and filters are not noise that
+# more pixels would average out. And the share of the variance that always remains unexplained.
 _MOST_OBSERVATIONS = 64**2
 _UNEXPLAINED = 1e-4
 
@@ -48,26 +48,27 @@ _UNEXPLAINED = 1e-4
 def estimate_translation(
     img0: Tensor, img1: Tensor, radius: int = 3, *, subpixel: bool = False
 ) -> Tensor:
-    """The shift by which ``img1`` is to be read to show what ``img0`` shows.
+    """Estimate the translation of ``img1`` relative to ``img0``.
 
-    Normalised cross-correlation of what both show, at all whole-pixel shifts within the radius, of
-    luminance less its local mean, which changes of brightness, contrast and lighting hardly affect.
-    Before a shift is believed, its correlation has to exceed that of no shift by more than chance
-    would make it: images without texture, or of pure noise, stay where they are.
+    The score of a shift is the normalised cross-correlation, over the common part, of luminance
+    minus its local mean, which is hardly affected by brightness, contrast and lighting. All
+    whole-pixel shifts within the radius are compared. A shift is accepted only if its correlation
+    exceeds that of no shift by more than chance explains, so images without texture, or of pure
+    noise, are not moved.
 
     Args:
         img0: (N, 3, H, W) or (3, H, W), floating or uint8.
         img1: the same shape.
-        radius: the largest shift along each axis, in whole pixels, from 1; sides have to be
-            ``radius + 21`` pixels or more.
+        radius: the largest shift along each axis, in whole pixels, at least 1. Images must have
+            sides of at least ``radius + 21`` pixels.
         subpixel: refine by the parabola through the correlations around the best one.
 
     Returns:
-        (N, 2) floating (rows, columns) in pixels: ``img0[y, x]`` is like
-        ``img1[y + rows, x + columns]``. Without gradients.
+        (N, 2) floating (rows, columns) in pixels, without gradients: ``img0[y, x]`` corresponds to
+        ``img1[y + rows, x + columns]``.
 
     Raises:
-        ValueError: images or radius other than above.
+        ValueError: ``img0``, ``img1`` or ``radius`` other than above.
     """
     with torch.no_grad(), torch.autocast(img0.device.type, enabled=False):
         first, second = _structures(img0, img1, radius)
@@ -78,24 +79,25 @@ def estimate_translation(
 def estimate_tile_translations(
     img0: Tensor, img1: Tensor, radius: int = 3, *, tile: int = 64, subpixel: bool = False
 ) -> Tensor:
-    """The shifts of the parts of images whose misalignment varies.
+    """Estimate the translation of each tile, for images whose misalignment varies.
 
-    Tiles of one size, evenly spread and overlapping where the sides are no multiples. A tile's
-    shift is that of the whole image unless its own correlations tell otherwise, as
-    :func:`estimate_translation` has it for no shift.
+    Tiles have one size and are evenly spaced; they overlap if a side is not a multiple of it. A
+    tile gets the shift of the whole image unless its own correlations give evidence of another,
+    by the same criterion as in :func:`estimate_translation`.
 
     Args:
-        img0: as :func:`estimate_translation` takes it.
+        img0: as in :func:`estimate_translation`.
         img1: the same shape.
         radius: the largest shift along each axis, in whole pixels.
         tile: side of the tiles in pixels; smaller images are one tile.
         subpixel: refine between pixels.
 
     Returns:
-        (N, rows, columns, 2): of each tile, as :func:`estimate_translation`.
+        (N, rows, columns, 2): the result of :func:`estimate_translation` for each tile.
 
     Raises:
-        ValueError: images or radius other than it takes; tiles that are too small for the radius.
+        ValueError: images or a radius that :func:`estimate_translation` rejects, or tiles too small
+            for the radius.
     """
     if tile < least_side(radius):
         raise ValueError(
@@ -104,7 +106,7 @@ def estimate_tile_translations(
     with torch.no_grad(), torch.autocast(img0.device.type, enabled=False):
         overall = estimate_translation(img0, img1, radius, subpixel=subpixel)
         pair = _structures(img0, img1, radius)
-        # A tile's structure is as much smaller as that of the whole image is.
+        # Subtracting local means shortened both axes by a border; tiles are shorter by the same.
         slices = [_tile_slices(side, tile) for side in img0.shape[-2:]]
         slices = [[slice(s.start, s.stop - _NEIGHBOURHOOD + 1) for s in axis] for axis in slices]
         first, second = (_tiles(image, *slices) for image in pair)
@@ -115,17 +117,17 @@ def estimate_tile_translations(
 
 
 def least_side(radius: int) -> int:
-    """The least side, in pixels, of images whose shift is sought within that radius."""
+    """Least side, in pixels, of images for a search within that radius."""
     return radius + _BEYOND + _MIN_OVERLAP + _NEIGHBOURHOOD - 1
 
 
 def largest_radius(side: int) -> int:
-    """The largest radius within which images of that side, in pixels, allow a search; see above."""
+    """Largest radius of a search in images of that side, in pixels; inverts :func:`least_side`."""
     return side - least_side(0)
 
 
 def correlations(first: Tensor, second: Tensor, radius: int) -> Tensor:
-    """Normalised cross-correlations of what two images share at every shift.
+    """Normalised cross-correlations of the common part of two images at every shift.
 
     Args:
         first: (N, H, W) floating.
@@ -133,8 +135,8 @@ def correlations(first: Tensor, second: Tensor, radius: int) -> Tensor:
         radius: the largest shift along each axis, from 1.
 
     Returns:
-        (N, 2 radius + 1, 2 radius + 1) in [-1, 1], rows and columns from -radius to radius, by
-        which ``second`` is read; 0 where what is shared is flat in either.
+        (N, 2 radius + 1, 2 radius + 1) in [-1, 1], for shifts of ``second`` from -radius to radius
+        rows and columns; 0 where the common part is flat in either image.
     """
     first, second = (image - image.mean(dim=(1, 2), keepdim=True) for image in (first, second))
     products = _direct if radius <= DIRECT_RADIUS else _by_fourier
@@ -152,19 +154,19 @@ def correlations(first: Tensor, second: Tensor, radius: int) -> Tensor:
 
 
 def align(img0: Tensor, img1: Tensor, translation: Tensor) -> tuple[Tensor, Tensor]:
-    """Both images cut to what both show, and brought back to their size by reflection.
+    """Both images cut to their common part, and extended by reflection to their former size.
 
-    Whole pixels are moved as they are. What is left of a shift is shared: either image is moved by
-    half of it, by bicubic interpolation, so that both are smoothed alike. Images that need not move
-    are the same values.
+    The whole-pixel part of a shift is a crop. Of the remaining fraction, each image is moved by
+    half, by bicubic interpolation, so that both are smoothed equally. Images with shift 0 keep
+    their values.
 
     Args:
         img0: (N, C, H, W).
         img1: the same shape.
-        translation: (N, 2), as :func:`estimate_translation` gives it.
+        translation: (N, 2), the result of :func:`estimate_translation`.
 
     Returns:
-        Two (N, C, H, W). Gradients go back to both images.
+        Two (N, C, H, W), differentiable in both images.
 
     Raises:
         ValueError: shifts of more than half of a side.
@@ -190,20 +192,20 @@ def align(img0: Tensor, img1: Tensor, translation: Tensor) -> tuple[Tensor, Tens
 def align_inside(
     img0: Tensor, img1: Tensor, translation: Tensor, radius: int
 ) -> tuple[Tensor, Tensor]:
-    """The inside of ``img0``, ``radius`` pixels from its border, and what of ``img1`` is like it.
+    """The inside of ``img0``, ``radius`` pixels from its border, and the matching part of ``img1``.
 
-    Which pixels of ``img0`` are compared does not depend on the shift. So, whatever window of a
-    scene ``img1`` is, within the radius, the result is the same to the last bit.
+    The compared pixels of ``img0`` do not depend on the shift. So the result is the same, to the
+    last bit, for every window of a scene that ``img1`` shows, within the radius.
 
     Args:
         img0: (N, C, H, W).
         img1: the same shape.
-        translation: (N, 2), as :func:`align` takes it, of whole pixels up to ``radius`` and
-            fractions, which are shared as there.
+        translation: (N, 2), whole pixels up to ``radius`` plus fractions, which are divided between
+            both images as in :func:`align`.
         radius: in pixels.
 
     Returns:
-        Two (N, C, H - 2 radius, W - 2 radius). Gradients go back to both images.
+        Two (N, C, H - 2 radius, W - 2 radius), differentiable in both images.
     """
     whole = translation.round()
     img0, img1 = align(img0, img1, translation - whole)
@@ -218,19 +220,19 @@ def align_inside(
 def align_tiles(
     img0: Tensor, img1: Tensor, translations: Tensor, *, tile: int = 64
 ) -> tuple[Tensor, Tensor]:
-    """:func:`align` with a shift that varies: between the tiles' centres it is interpolated.
+    """Align with a shift that varies, interpolated linearly between the centres of the tiles.
 
-    Where all tiles of a pair have one shift that is :func:`align`; else ``img1`` is resampled by
-    bicubic interpolation, reflected where it ends, and ``img0`` stays as it is.
+    Pairs whose tiles all have the same shift are aligned by :func:`align`. Of other pairs ``img1``
+    is resampled by bicubic interpolation, with reflection at its border, and ``img0`` is unchanged.
 
     Args:
         img0: (N, C, H, W).
         img1: the same shape.
-        translations: (N, rows, columns, 2), as :func:`estimate_tile_translations` gives them.
-        tile: side of the tiles that they are of.
+        translations: (N, rows, columns, 2), the result of :func:`estimate_tile_translations`.
+        tile: side of the tiles for which they were estimated, in pixels.
 
     Returns:
-        Two (N, C, H, W). Gradients go back to both images.
+        Two (N, C, H, W), differentiable in both images.
     """
     overall = translations[:, 0, 0]
     varies = (translations != overall[:, None, None]).flatten(1).any(dim=1)
@@ -244,16 +246,16 @@ def align_tiles(
 
 
 def translate(images: Tensor, translation: Tensor) -> Tensor:
-    """Images (N, C, H, W) read at a shift (N, 2) in pixels, by bicubic interpolation.
+    """Sample images (N, C, H, W) at a shift (N, 2) in pixels, by bicubic interpolation.
 
-    Outside they are continued by reflection.
+    Outside, the images are extended by reflection.
     """
     field = translation.to(images.device)[:, None, None].expand(-1, *images.shape[-2:], -1)
     return _resampled(images, field)
 
 
 def _structures(img0: Tensor, img1: Tensor, radius: int) -> tuple[Tensor, Tensor]:
-    """Both images checked, as (N, H, W) luminance in units of [-1, 1] less its local mean."""
+    """Luminance (N, H, W) minus its local mean of both images, after checking them."""
     if not isinstance(radius, int) or isinstance(radius, bool) or radius < 1:
         raise ValueError(f"radius must be a whole number from 1; got {radius!r}")
     least = least_side(radius)
@@ -279,7 +281,7 @@ def _structure(images: Tensor) -> Tensor:
     means = luminance[:, None]
     for size in ((_NEIGHBOURHOOD, 1), (1, _NEIGHBOURHOOD)):
         means = F.avg_pool2d(means, size, 1)
-    # Only pixels whose neighbourhood is inside: of others the mean would not move with the image.
+    # Only pixels whose neighbourhood is inside: the mean of others would not move with the image.
     border = _NEIGHBOURHOOD // 2
     return luminance[:, border:-border, border:-border] - means[:, 0]
 
@@ -290,7 +292,7 @@ def _direct(template: Tensor, image: Tensor, radius: int) -> Tensor:
 
 
 def _by_fourier(template: Tensor, image: Tensor, radius: int) -> Tensor:
-    """As :func:`_direct`. No window wraps around: the template is ``radius`` inside the image."""
+    """The sums of :func:`_direct` by Fourier transforms; padding keeps windows from wrapping."""
     placed = F.pad(template, (radius,) * 4)
     spectrum = torch.fft.rfft2(placed).conj() * torch.fft.rfft2(image)
     sums = torch.fft.irfft2(spectrum, s=image.shape[1:])
@@ -299,7 +301,7 @@ def _by_fourier(template: Tensor, image: Tensor, radius: int) -> Tensor:
 
 
 def _overlap_sums(images: Tensor, radius: int) -> Tensor:
-    """Sums (N, 2r + 1, 2r + 1) of (N, H, W) over what an image moved so far shares with them."""
+    """Sums (N, 2r + 1, 2r + 1) of images (N, H, W) over the common part at each shift."""
     for axis in (1, 2):
         shifts = torch.arange(-radius, radius + 1, device=images.device)
         upto = F.pad(images.cumsum(axis), (1, 0) if axis == 2 else (0, 0, 1, 0))
@@ -311,7 +313,7 @@ def _overlap_sums(images: Tensor, radius: int) -> Tensor:
 def _most_likely(
     first: Tensor, second: Tensor, radius: int, centre: Tensor, subpixel: bool
 ) -> Tensor:
-    """The best shift (N, 2) where it is believed, else ``centre`` (N, 2)."""
+    """The best shift (N, 2) where there is enough evidence for it, else ``centre`` (N, 2)."""
     searched = radius + _BEYOND
     found = correlations(first, second, searched)
     side, pixels = found.shape[-1], math.prod(n - searched for n in first.shape[1:])
@@ -333,17 +335,16 @@ def _most_likely(
 
 
 def _log_likelihood(correlation: Tensor, pixels: int) -> Tensor:
-    """Of a regression: with correlation r, 1 - r^2 of the variance is left unexplained, and n
-    observations have the log-likelihood -n/2 log(1 - r^2).
-    """
+    """Log-likelihood -n/2 log(1 - r^2) of a linear regression of n pixels with correlation r."""
     left = 1.0 - correlation.clamp(min=0.0).square() + _UNEXPLAINED
     return -min(pixels, _MOST_OBSERVATIONS) / 2 * left.log()
 
 
 def _parabolas(found: Tensor, best: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
-    """Where the parabolas through the best correlations have their tops, (N, 2) from there.
+    """Vertices of the parabolas through the best correlations and their neighbours.
 
-    And by how much they are more likely: (N,).
+    Returns the offsets (N, 2) of the vertices from the best shifts, and the gains (N,) in
+    log-likelihood.
     """
     side, flat = found.shape[-1], found.flatten(1)
     offsets, top = [], 0.0
@@ -358,21 +359,21 @@ def _parabolas(found: Tensor, best: Tensor, pixels: int) -> tuple[Tensor, Tensor
 
 
 def _tiles(images: Tensor, rows: list[slice], columns: list[slice]) -> Tensor:
-    """Images (N, H, W) cut into tiles of one size: (N, rows, columns, h, w)."""
+    """Tiles (N, rows, columns, h, w) of images (N, H, W)."""
     return torch.stack(
         [torch.stack([images[:, y, x] for x in columns], dim=1) for y in rows], dim=1
     )
 
 
 def _tile_slices(side: int, tile: int) -> list[slice]:
-    """Where the tiles of an axis lie: evenly spread, overlapping where they have to."""
+    """Slices of the tiles along an axis: evenly spaced, overlapping if necessary."""
     size, count = min(tile, side), math.ceil(side / tile)
     begins = [round(i * (side - size) / max(1, count - 1)) for i in range(count)]
     return [slice(begin, begin + size) for begin in begins]
 
 
 def _between_tiles(side: int, tile: int) -> Tensor:
-    """Weights (side, tiles) of linear interpolation between the centres of an axis's tiles."""
+    """Weights (side, tiles) of linear interpolation between the centres of tiles along an axis."""
     centres = [(where.start + where.stop - 1) / 2 for where in _tile_slices(side, tile)]
     places, weights = torch.arange(side), torch.zeros(side, len(centres))
     weights[:, -1] = 1.0
@@ -385,7 +386,7 @@ def _between_tiles(side: int, tile: int) -> Tensor:
 
 
 def _overlap(img0: Tensor, img1: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
-    """What both show at whole shifts (N, 2), continued by reflection to the size that they had."""
+    """Common part at whole-pixel shifts (N, 2), extended by reflection to the former size."""
     places = []
     for axis, length in enumerate(img0.shape[-2:]):
         shift = offsets[:, axis, None]
@@ -406,12 +407,12 @@ def _gathered(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
 
 def _resampled(images: Tensor, field: Tensor) -> Tensor:
-    """Images (N, C, H, W) read at shifts (N, H, W, 2) in pixels, reflected where they end."""
+    """Sample images (N, C, H, W) at shifts (N, H, W, 2) in pixels, reflected at the border."""
     height, width = images.shape[-2:]
     rows = torch.arange(height, device=images.device)[:, None] + field[..., 0]
     columns = torch.arange(width, device=images.device) + field[..., 1]
     grid = torch.stack((2 * columns / (width - 1) - 1, 2 * rows / (height - 1) - 1), dim=-1)
-    # Half precision cannot tell the places of pixels.
+    # Half precision cannot represent the positions of pixels.
     values = images if images.dtype == torch.float64 else images.float()
     found = F.grid_sample(
         values, grid.to(values.dtype), mode="bicubic", padding_mode="reflection", align_corners=True

@@ -3,10 +3,13 @@
 import copy
 import pickle
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from torch import nn
+from torch._dynamo import lookup_backend
+from torch.nn.utils import vector_to_parameters
 from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -15,7 +18,8 @@ from robust_lpips.backbones import BlurPool
 from robust_lpips.backbones.downsampling import SeparableMaxPool2d
 from robust_lpips.backbones.winograd import WinogradConv2d
 from robust_lpips.fusion import BlurredConv2d, merge
-from tests.backbones.reference import SHIFT_TOLERANT, seeded
+from robust_lpips.training import Recipe, fit
+from tests.backbones.reference import SHIFT_TOLERANT, seeded, unsettle
 
 BEFORE = {"anti_alias": "blurpool", "blur_placement": "blur_before_activation"}
 # What merges: conv-1 with blurs of several sizes and both paddings, batch normalisation, skips.
@@ -165,9 +169,12 @@ def images():
 
 @pytest.fixture
 def small():
-    """A metric of random weights, its layers merged."""
+    """A metric of random weights and biases, its layers merged."""
     torch.manual_seed(0)
-    return RobustLPIPS(SHIFT_TOLERANT, weights=None, linear=True)
+    metric = RobustLPIPS(SHIFT_TOLERANT, weights=None, linear=True)
+    # Without biases the distance would not depend on the scale of a layer.
+    unsettle(metric.backbone)
+    return metric
 
 
 def plain(metric, *images):
@@ -176,8 +183,56 @@ def plain(metric, *images):
     return twin.unfuse()(*images)
 
 
+def named(metric, name):
+    """The module that a change is made to: one around the metric, itself, or a part of it."""
+    if name == "parent":
+        return nn.ModuleDict({"metric": nn.Sequential(metric)})
+    return metric if name == "metric" else metric.get_submodule(name)
+
+
+def load(module, **options):
+    module.load_state_dict({k: v * 0.7 for k, v in module.state_dict().items()}, **options)
+
+
+def write_in_inference_mode(metric):
+    with torch.inference_mode():
+        metric.backbone.conv1.weight[::2].mul_(0.1)
+
+
+def replace_filters(metric):
+    metric.backbone.conv1.weight = nn.Parameter(noise(64, 3, 11, 11), requires_grad=False)
+
+
+def replace_memory(metric):
+    parameters = list(metric.backbone.parameters())
+    vector_to_parameters(0.05 * noise(sum(p.numel() for p in parameters)), parameters)
+
+
+# All that torch or the backbone records: what is changed, and how.
+MODULES = ("metric", "backbone", "parent", "backbone.conv1")
+CHANGES = {
+    **{f"load {of}": lambda m, of=of: load(named(m, of)) for of in MODULES},
+    **{f"assign {of}": lambda m, of=of: load(named(m, of), assign=True) for of in MODULES},
+    **{f"round {of}": lambda m, of=of: named(m, of).bfloat16().float() for of in MODULES},
+    "mul_": lambda m: m.backbone.conv1.weight.mul_(2.0),
+    "copy_": lambda m: m.backbone.conv3.weight.copy_(noise(384, 192, 3, 3)),
+    "view": lambda m: m.backbone.conv1.weight[3, 1, 2, 4].add_(1.0),
+    "bias": lambda m: m.backbone.conv1.bias.add_(0.1),
+    "inference mode": write_in_inference_mode,
+    "foreach": lambda m: torch._foreach_mul_(list(m.backbone.parameters()), 0.7),
+    "vector": replace_memory,
+    "data": lambda m: setattr(m.backbone.conv1.weight, "data", noise(64, 3, 11, 11)),
+    "parameter": replace_filters,
+    "no bias": lambda m: setattr(m.backbone.conv1, "bias", None),
+    "layer": lambda m: setattr(m.backbone, "relu2", nn.Softplus().eval()),
+    "filters": lambda m: setattr(
+        m.backbone, "conv3", nn.Conv2d(192, 384, 3, padding=1).eval().requires_grad_(False)
+    ),
+}
+
+
 def merges(metric, images):
-    twin = copy.deepcopy(metric).unfuse()
+    twin = copy.copy(metric).unfuse()
     return multiplications(lambda x: metric(x, x), images) < multiplications(
         lambda x: twin(x, x), images
     )
@@ -218,44 +273,117 @@ class TestMetric:
         assert names() == before
         assert list(small.state_dict()) == state
 
-    @pytest.mark.parametrize(
-        "change",
-        [
-            lambda m: m.backbone.conv1.weight[::2].mul_(0.1),
-            lambda m: m.backbone.conv1.weight.data[::2].mul_(0.1),
-            lambda m: m.backbone.conv1.weight.data[1].zero_(),
-            lambda m: m.backbone.conv1.weight.data[:, 1:].mul_(2.0),
-            lambda m: m.load_state_dict({k: v * 0.7 for k, v in m.state_dict().items()}),
-            lambda m: m.backbone.half().float(),
-            lambda m: setattr(m.backbone, "relu2", nn.Softplus()),
-            lambda m: setattr(m.backbone.conv1, "weight", nn.Parameter(noise(64, 3, 11, 11))),
-        ],
-        ids=["in-place", "data", "filter", "channels", "loaded", "rounded", "module", "parameter"],
-    )
-    def test_follows_what_changes(self, change, small, images):
+    @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+    def test_no_change_is_missed(self, change, small, images):
         with torch.no_grad():
             before = small(*images)
             change(small)
-            small.requires_grad_(False)
-            assert not torch.equal(small(*images), before)
-            assert_close(small(*images), plain(small, *images), rtol=1e-5, atol=0)
+            after = small(*images)
+            assert_close(after, plain(small, *images), rtol=1e-5, atol=0)
+            assert not torch.allclose(after, before, rtol=1e-6, atol=0)
+        assert merges(small, images[0])
 
-    def test_follows_statistics_of_batch_normalisation(self, images):
+    @pytest.mark.parametrize("of", ["metric", "backbone", "parent"])
+    def test_moved_to_float64_it_computes_in_float64(self, of, small, images):
+        small(*images)
+        named(small, of).double()
+        small.double()
+        wide = [image.double() for image in images]
+        assert_close(small(*wide), plain(small, *wide), rtol=1e-10, atol=0)
+
+    @pytest.mark.parametrize(
+        "write",
+        [
+            lambda m: m.backbone.conv1.weight.data[3, 1, 2, 4].add_(1.0),
+            lambda m: m.backbone.conv1.weight.numpy().__imul__(0.5),
+            lambda m: setattr(m.backbone.blur1, "before", 1),
+        ],
+        ids=["data", "numpy", "setting"],
+    )
+    def test_what_torch_does_not_record_is_seen_after_fuse(self, write, small, images):
+        before = small(*images)
+        write(small)
+        assert not torch.equal(small.fuse()(*images), before)
+        assert_close(small(*images), plain(small, *images), rtol=1e-5, atol=0)
+
+    @pytest.mark.parametrize("statistics", ["in-place", "training mode"])
+    def test_statistics_of_batch_normalisation(self, statistics, images):
         torch.manual_seed(0)
         metric = RobustLPIPS(BackboneConfig(arch="resnet18"), weights=None)
         before = metric(*images)
-        metric.backbone.layer2[0].bn2.running_var.data[::2].mul_(3.0)
+        if statistics == "in-place":
+            metric.backbone.layer2[0].bn2.running_var[::2].mul_(3.0)
+        else:
+            metric.backbone.train()
+            metric.backbone(images[0])
+            metric.eval()
         assert not torch.equal(metric(*images), before)
         assert_close(metric(*images), plain(metric, *images), rtol=1e-5, atol=0)
 
-    def test_follows_optimizers_that_autograd_does_not_see(self, small, images):
-        """The fused ones write without counting; here through ``.data``, past every probe."""
-        small(*images)
-        small.backbone.requires_grad_(True)
-        small(*images).sum().backward()
-        small.backbone.conv1.weight.data[3, 1, 2, 4] += 1.0
-        small.requires_grad_(False)
+    @pytest.mark.parametrize("fused", [True, False])
+    @pytest.mark.parametrize("through", ["metric", "backbone"])
+    def test_steps_of_an_optimizer(self, through, fused, small, images):
+        """Fused optimizers write what autograd does not count."""
+        before = small(*images)
+        network = named(small, through)
+        optimizer = torch.optim.Adam(small.backbone.parameters(), 1e-2, fused=fused)
+        network.requires_grad_(True)
+        network(*images[: 2 if through == "metric" else 1])[-1].sum().backward()
+        optimizer.step()
+        network.requires_grad_(False)
+        assert not torch.allclose(small(*images), before)
         assert_close(small(*images), plain(small, *images), rtol=1e-5, atol=0)
+        assert merges(small, images[0])
+
+    def test_steps_after_flags_of_parameters(self, small, images):
+        """The flags themselves raise no revision: the call in between sees them."""
+        parameters = list(small.backbone.parameters())
+        before = small(*images)
+        for parameter in parameters:
+            parameter.requires_grad = True
+        small(*images).sum().backward()
+        torch.optim.Adam(parameters, 1e-2, fused=True).step()
+        for parameter in parameters:
+            parameter.requires_grad = False
+        assert not torch.allclose(small(*images), before)
+        assert_close(small(*images), plain(small, *images), rtol=1e-5, atol=0)
+
+    def test_training(self, small, images):
+        triplet = dict(zip(("ref", "p0", "p1"), (*images, -images[0]), strict=True))
+        triplets = [{k: v[i] for k, v in triplet.items()} | {"judge": 1.0} for i in range(2)]
+        before = small(*images)
+        seen = []
+        fit(
+            small,
+            triplets,
+            Recipe(epochs=2, decay_epochs=0, learning_rate=1e-2, batch_size=2, mode="tune"),
+            on_step=lambda _: seen.append((small(*images).detach(), plain(small, *images))),
+        )
+        seen.append((small(*images), plain(small, *images)))
+        for found, expected in seen:
+            assert_close(found, expected, rtol=1e-5, atol=0)
+        assert not torch.allclose(small(*images), before)
+        assert merges(small, images[0])
+
+    def test_weights_that_require_gradients_are_not_merged(self, small, images):
+        small.backbone.conv5.bias.requires_grad_(True)
+        with torch.no_grad():
+            assert not merges(small, images[0])
+
+    def test_tensors_of_other_types_are_not_merged(self, small, images):
+        """Quantized and sharded weights have types and operations of their own."""
+        weight = small.backbone.conv1.weight.as_subclass(type("Quantized", (torch.Tensor,), {}))
+        small.backbone.conv1.weight = nn.Parameter(weight, requires_grad=False)
+        assert not merges(small, images[0])
+
+    def test_inference_tensors_are_not_merged(self, images):
+        """Torch does not count writes to them."""
+        with torch.inference_mode():
+            metric = RobustLPIPS(SHIFT_TOLERANT, weights=None, linear=True)
+            before = metric.fuse()(*images)
+            metric.backbone.conv1.weight[::2].mul_(0.1)
+            assert not torch.allclose(metric(*images), before)
+            assert_close(metric(*images), plain(metric, *images), rtol=1e-5, atol=0)
 
     def test_under_vmap(self, small, images):
         state = {name: torch.stack([value, value]) for name, value in small.state_dict().items()}
@@ -313,6 +441,23 @@ class TestMetric:
         assert not torch.allclose(small(*images), twin(*images))
         assert len(pickle.dumps(small)) < 1.1 * len(pickle.dumps(copy.deepcopy(small).unfuse()))
 
+    def test_a_shallow_copy_shares_weights(self, small, images):
+        before = small(*images)
+        twin = copy.copy(small)
+        assert torch.equal(twin(*images), before)
+        alone = copy.copy(small).fuse()
+        small.backbone.conv1.weight[::2].mul_(0.1)
+        for metric in (small, twin, alone):
+            assert not torch.allclose(metric(*images), before)
+            assert_close(metric(*images), plain(small, *images), rtol=1e-5, atol=0)
+        assert not copy.copy(small).unfuse().fused
+        assert small.fused
+
+    def test_threads(self, small, images):
+        with ThreadPoolExecutor(4) as pool:
+            for found in pool.map(lambda _: small(*images), range(8)):
+                assert_close(found, plain(small, *images), rtol=1e-5, atol=0)
+
     def test_compiled_its_weights_learn(self, small, images):
         torch.compiler.reset()
         compiled = torch.compile(small.fuse(), backend="aot_eager")
@@ -331,17 +476,50 @@ class TestMetric:
         more = [torch.cat([image] * 30) for image in images]
         assert_close(exported.module()(*more), small(*more), rtol=1e-5, atol=0)
 
-    def test_compiled_it_keeps_what_was_merged(self, small, images):
+    @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+    def test_compiled_it_has_the_plain_layers(self, backend, small, images):
         torch.compiler.reset()
-        compiled = torch.compile(small.fuse(), backend="aot_eager", fullgraph=True)
-        with torch.no_grad():
-            expected = plain(small, *images)
-            assert_close(compiled(*images), expected, rtol=1e-5, atol=0)
-            small.backbone.conv1.weight[::2].mul_(0.1)
-            assert_close(compiled(*images), expected, rtol=1e-5, atol=0)
-            torch.compiler.reset()
+        small(*images)
+        compiled = torch.compile(small, backend=backend, fullgraph=True)
+        for change in (
+            lambda m: m,
+            lambda m: m.backbone.conv1.weight[::2].mul_(0.1),
+            lambda m: m.backbone.conv1.weight.data[3, 1].zero_(),
+            lambda m: load(m.backbone),
+            replace_filters,
+        ):
+            change(small)
+            assert_close(compiled(*images), plain(small, *images), rtol=1e-5, atol=0)
+
+    @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+    def test_compiled_after_fuse_it_has_merged_layers(self, backend, small, images):
+        torch.compiler.reset()
+        shapes = set()
+
+        def counting(graph, inputs):
+            shapes.update(tuple(x.shape) for x in inputs if isinstance(x, torch.Tensor))
+            return lookup_backend(backend)(graph, inputs)
+
+        compiled = torch.compile(small.fuse(), backend=counting, fullgraph=True)
+        assert_close(compiled(*images), plain(small, *images), rtol=1e-5, atol=0)
+        assert (64, 3, 13, 13) in shapes  # 11x11 and the blur
+        # Recorded by the backbone, or by the compiler: the plain layers come back.
+        for name in ("load metric", "round backbone", "load parent", "layer", "parameter"):
+            small.fuse()
+            CHANGES[name](small)
+            assert_close(compiled(*images), plain(small, *images), rtol=1e-5, atol=0)
+
+    @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+    def test_compiled_it_sees_writes_after_fuse(self, backend, small, images):
+        torch.compiler.reset()
+        compiled = torch.compile(small.fuse(), backend=backend, fullgraph=True)
+        expected = plain(small, *images)
+        assert_close(compiled(*images), expected, rtol=1e-5, atol=0)
+        for weight in (small.backbone.conv1.weight, small.backbone.conv1.weight.data):
+            weight[::2].mul_(0.1)
             small.fuse()
             assert_close(compiled(*images), plain(small, *images), rtol=1e-5, atol=0)
+            assert not torch.allclose(compiled(*images), expected)
 
     @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
     def test_on_a_gpu(self, small, images):

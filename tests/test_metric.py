@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 import torchvision
 from torch import nn
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from robust_lpips import BackboneConfig, RobustLPIPS
 from robust_lpips.backbones import torchvision_keys
@@ -459,16 +460,28 @@ class TestAsModule:
             assert parameters
             assert not any(parameter.requires_grad for parameter in parameters)
 
+    def test_requires_grad_reaches_all_parameters(self, metric):
+        for flag in (True, False):
+            assert metric.requires_grad_(flag) is metric
+            assert {parameter.requires_grad for parameter in metric.parameters()} == {flag}
+
     @pytest.mark.parametrize("name", NAMES)
     def test_state_dict_holds_what_is_learnt_only(self, name, released):
         backbone = {f"backbone.{tensor}" for tensor in torchvision_keys(released(name).config)}
         assert set(released(name).state_dict()) == backbone | {f"lin.{i}" for i in range(5)}
 
-    def test_state_dict_round_trip(self, metric, image_pair):
+    @pytest.mark.parametrize("assign", [True, False])
+    @pytest.mark.parametrize("of", ["metric", "backbone", "parent"])
+    def test_state_dict_round_trip(self, of, assign, metric, image_pair):
         images = image_pair("photographs", 1, 64, 64)
         other = RobustLPIPS(metric.config, weights=None, linear=True)
+        other.lin.load_state_dict(metric.lin.state_dict())
         assert not torch.allclose(other(*images), metric(*images))
-        other.load_state_dict(metric.state_dict(), strict=True)
+        source, target = (
+            {"metric": m, "backbone": m.backbone, "parent": nn.Sequential(m)}[of]
+            for m in (metric, other)
+        )
+        target.load_state_dict(source.state_dict(), strict=True, assign=assign)
         assert torch.equal(other(*images), metric(*images))
 
     @pytest.mark.parametrize("clone", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
@@ -522,6 +535,12 @@ class TestCompilers:
         with warnings.catch_warnings(action="ignore"):  # deprecated, and wordy on shapes
             traced = torch.jit.trace(metric, wild, check_trace=False)
         assert_close(traced(*wild), metric(*wild, validate=False))
+
+    @pytest.mark.parametrize("mode", ["fake", "symbolic"])
+    def test_make_fx(self, mode, metric, wild):
+        metric(*wild, validate=False)
+        graph = make_fx(metric, tracing_mode=mode, _allow_non_fake_inputs=True)(*wild)
+        assert_close(graph(*wild), metric(*wild, validate=False))
 
     @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
     def test_cuda_graph(self, metric, wild):

@@ -1,4 +1,4 @@
-"""Feature extractors: a :class:`BackboneConfig` in, a module with named taps out."""
+"""Feature extractors with named taps, built from a :class:`BackboneConfig`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a configuration to its feature extractor, whatever the architecture."""
+"""Build the feature extractor of a configuration."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from importlib import import_module
 from robust_lpips.backbones.chain import Chain
 from robust_lpips.backbones.config import BackboneConfig
 
-# The module that has each architecture's builder, which is named as the architecture. Imported
-# when it is asked for, because some of them import torchvision.
+# Module of each architecture's builder, a function with the architecture's name. Modules are
+# imported on demand, because some of them import torchvision.
 _MODULES = {
     "alexnet": "alexnet",
     "vgg16": "vgg",

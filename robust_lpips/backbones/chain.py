@@ -1,8 +1,9 @@
-"""A backbone as a chain of named layers, the features of which are tapped by name."""
+"""Backbones: chains of named layers whose features are tapped by name."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -11,21 +12,24 @@ _LARGEST_MINIMUM = 512
 
 
 class Chain(nn.Module):
-    """Layers applied in turn; the outputs of the tapped ones are the features.
+    """Layers applied one after the other; the outputs of the tapped ones are the features.
 
-    Shapes: (N, 3, H, W) to a tuple of (N, C_l, H_l, W_l), one entry a tap, in order.
+    Shapes: (N, 3, H, W) to a tuple of (N, C_l, H_l, W_l), one entry per tap, in order.
 
     Args:
         layers: (name, layer) in the order of application.
-        taps: name of a layer to its number of channels, in the same order.
+        taps: number of channels of each tapped layer by name, in the same order.
 
     Attributes:
         taps: as given.
-        min_size: the smallest H and W that every layer can take, in pixels.
+        min_size: the smallest H and W, in pixels, that all layers accept.
+        revision: a counter, raised when weights are loaded, moved or cast, here or through a
+            module that contains this one, and when ``requires_grad_`` is called here.
     """
 
     def __init__(self, layers: Iterable[tuple[str, nn.Module]], taps: Mapping[str, int]) -> None:
         super().__init__()
+        self.revision = 0
         for name, layer in layers:
             self.add_module(name, layer)
         self.taps = dict(taps)
@@ -33,18 +37,32 @@ class Chain(nn.Module):
         self.min_size = _smallest_input(list(self.children()))
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        return tuple(self.one_by_one(x))
+        return tuple(self.iter_features(x))
 
-    def one_by_one(self, x: Tensor) -> Iterator[Tensor]:
-        """The features, each before what follows it is computed."""
+    def iter_features(self, x: Tensor) -> Iterator[Tensor]:
+        """Yield the features of each tap before the layers after it are computed."""
         for name, layer in self.named_children():
             x = layer(x)
             if name in self.taps:
                 yield x
 
+    def requires_grad_(self, requires_grad: bool = True) -> Chain:
+        self.revision += 1
+        return super().requires_grad_(requires_grad)
+
+    # Torch calls these two on all modules inside the one that is loaded, moved or cast.
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        self.revision += 1
+        super()._load_from_state_dict(*args)
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Chain:
+        self.revision += 1
+        return super()._apply(*args, **kwargs)
+
 
 def output_size(layer: nn.Module, n: int) -> int:
-    """Side of the output of ``layer`` for an input of side ``n``; 0 or less: too small."""
+    """Side of the output of ``layer`` for an input of side ``n``; 0 or less if it is too small."""
     if isinstance(layer, nn.Sequential):
         for part in layer:
             n = output_size(part, n)
@@ -54,18 +72,18 @@ def output_size(layer: nn.Module, n: int) -> int:
     if isinstance(layer, nn.Conv2d):
         return (n + 2 * layer.padding[0] - layer.kernel_size[0]) // layer.stride[0] + 1
     if isinstance(layer, nn.MaxPool2d):
-        # Rounded up, a last window that begins inside counts though it reaches outside.
+        # With ceil_mode a last window that begins inside counts, even if it ends outside.
         excess = layer.stride - 1 if layer.ceil_mode else 0
         return (n + 2 * layer.padding - layer.kernel_size + excess) // layer.stride + 1
     if isinstance(layer, nn.ZeroPad2d):
         return n + sum(layer.padding[:2])
     if hasattr(layer, "output_size"):
         return layer.output_size(n)
-    return n  # acts on each pixel
+    return n  # pointwise
 
 
 def _initialize(module: nn.Module) -> None:
-    """Draw convolutions from the Gaussian that keeps the scale through ReLU (He et al., 2015)."""
+    """Draw convolutions from the Gaussian that preserves scale through ReLU (He et al., 2015)."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
@@ -91,6 +109,6 @@ def convolution(
     bias: bool = True,
     full: bool,
 ) -> nn.Conv2d:
-    """A convolution with its usual zero padding, or size-1 where ``full`` (F-Conv)."""
+    """A convolution with zero padding ``padding``, or ``size - 1`` if ``full`` (F-Conv)."""
     padding = size - 1 if full else padding
     return nn.Conv2d(in_channels, out_channels, size, stride=stride, padding=padding, bias=bias)

@@ -1,4 +1,4 @@
-"""What a backbone is built from: one frozen dataclass covers every row of every table."""
+"""Configuration of a backbone: one frozen dataclass covers every row of every table."""
 
 from __future__ import annotations
 
@@ -37,16 +37,17 @@ class BackboneConfig:
             ``"resnet18"``.
         anti_alias: low-pass filter before subsampling. ``"none"``; ``"blurpool"``, a fixed
             binomial filter (Zhang, ICML 2019); ``"adaptive"``, a content-aware filter
-            (Zou et al., BMVC 2020); ``"polyphase"``, the fixed filter, and of the grids that
-            subsampling could keep the one of the largest norm (Chaman and Dokmanic, CVPR 2021).
+            (Zou et al., BMVC 2020); ``"polyphase"``, the fixed filter, then subsampling on the
+            grid with the largest norm (Chaman and Dokmanic, CVPR 2021).
         blur_size: side k of the low-pass filter, 1 to 7.
-        reflection_pad: reflection padding of the filter: 1 for (k-1)/2 a side, which keeps
-            the size, 2 for k-1 a side, which the released shift-tolerant networks use.
+        reflection_pad: reflection padding of the filter: 1 for (k-1)/2 pixels per side, which keeps
+            the size; 2 for k-1 pixels per side, used by the released shift-tolerant networks.
         conv1_stride: stride of the first convolution, 1, 2 or 4, at most the architecture's
-            own (AlexNet 4, VGG-16 1, SqueezeNet and ResNet-18 2), which ``None`` keeps.
-        blur_placement: where the blur that follows conv-1 stands. ``"original"``: after the
-            ReLU, the feature tapped before it; ``"feature_after_blur"``: after the ReLU, the
-            feature tapped after it; ``"blur_before_activation"``: between convolution and ReLU.
+            own (AlexNet 4, VGG-16 1, SqueezeNet and ResNet-18 2); ``None`` keeps it.
+        blur_placement: position of the blur that follows conv-1. ``"original"``: after the
+            ReLU, the feature tapped before the blur; ``"feature_after_blur"``: after the ReLU, the
+            feature tapped after the blur; ``"blur_before_activation"``: between convolution and
+            ReLU.
         full_conv: zero-pad every convolution by k-1, so that every pixel meets every weight
             (F-Conv: Kayhan and van Gemert, CVPR 2020).
         skip: connections over each stage of VGG-16 that subsamples. ``"strided"``: a 1x1
@@ -82,18 +83,18 @@ class BackboneConfig:
 
     @property
     def stride1(self) -> int:
-        """Stride of the first convolution, the architecture's own resolved."""
+        """Stride of the first convolution, with ``None`` resolved."""
         return self.conv1_stride or DEFAULT_CONV1_STRIDE[self.arch]
 
     @property
     def blurs_conv1(self) -> bool:
-        """Whether a blur of stride 2 follows the first convolution."""
+        """True if a blur of stride 2 follows the first convolution."""
         own_stride = DEFAULT_CONV1_STRIDE[self.arch]
         return self.anti_alias != "none" and self.stride1 < own_stride
 
     @property
     def first_stride(self) -> int:
-        """Pixels of the image between neighbours of the map that conv-1 and its blur make."""
+        """Stride, in pixels, of the features after conv-1 and its blur."""
         return self.stride1 * (2 if self.blurs_conv1 else 1)
 
     def _check_combination(self) -> None:

@@ -1,4 +1,4 @@
-"""Low-pass filters and subsampling: fixed (BlurPool), content-aware, and of adaptive phase."""
+"""Low-pass filters with subsampling: fixed (BlurPool), content-aware and adaptive polyphase."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def reflection_padding(size: int, reflection_pad: int) -> tuple[int, int]:
 
 
 class _ReflectedFilter(nn.Module):
-    """The part that both filters share: reflection padding and the size that results."""
+    """Common part of the filters: reflection padding and the size of the output."""
 
     def __init__(self, size: int, stride: int, reflection_pad: int) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class _ReflectedFilter(nn.Module):
         return F.pad(x, (self.before, self.after, self.before, self.after), mode="reflect")
 
     def output_size(self, n: int) -> int:
-        """Side of the output for an input of side ``n``; 0 where ``n`` is too small to reflect."""
+        """Side of the output for an input of side ``n``; 0 if ``n`` is too small to reflect."""
         if n <= self.after:
             return 0
         return (n + self.before + self.after - self.size) // self.stride + 1
@@ -90,10 +90,10 @@ def binomial_kernel(size: int) -> Tensor:
 class AdaptiveBlurPool(_ReflectedFilter):
     """Blur with filters predicted at every position, then subsample (Zou et al., BMVC 2020).
 
-    The channels fall into ``groups`` runs of neighbours. A convolution with batch normalisation
-    predicts one filter for each position and group, and a softmax over its size * size weights
-    makes it a low-pass filter: positive, summing to one. Filters are predicted only at the
-    positions that subsampling keeps.
+    Consecutive channels form ``groups`` groups. A convolution with batch normalisation predicts one
+    filter for each position and group, and a softmax over its size * size weights makes it a
+    low-pass filter: positive, summing to one. Filters are predicted only at the positions that
+    subsampling keeps.
 
     Shapes: (N, C, H, W) to (N, C, H', W'), the sizes as :class:`BlurPool`.
 
@@ -102,7 +102,7 @@ class AdaptiveBlurPool(_ReflectedFilter):
         size: side of the filter, 2 to 7.
         stride: subsampling factor.
         reflection_pad: 1 or 2, as in :func:`reflection_padding`.
-        groups: how many filters a position has.
+        groups: number of filters per position.
     """
 
     def __init__(
@@ -135,12 +135,12 @@ class AdaptiveBlurPool(_ReflectedFilter):
 
 
 class AdaptivePolyphase(BlurPool):
-    """Blur, then keep the grid of positions that has the largest norm.
+    """Blur, then subsample on the grid with the largest norm.
 
-    Adaptive polyphase sampling (Chaman and Dokmanic, CVPR 2021) with the l2 norm: for a stride s
-    there are s * s grids, and which one is the strongest moves with the image, so that features of
-    a shifted image are shifted features. Each image takes its own. Maps of odd sides are continued
-    by their last row or column, so that all grids are of one size.
+    Adaptive polyphase sampling (Chaman and Dokmanic, CVPR 2021) with the l2 norm. A stride s has
+    s * s possible grids. The strongest one moves with the image, so that features of a shifted
+    image are shifted features. The grid is chosen for each image separately. Maps with an odd side
+    are extended by their last row or column, so that all grids have the same size.
 
     Shapes: those of :class:`BlurPool`.
 
@@ -167,15 +167,15 @@ class AdaptivePolyphase(BlurPool):
 class SeparableMaxPool2d(nn.Module):
     """Max-pooling along one axis and then the other, for inference on CPUs.
 
-    Faster than :class:`torch.nn.MaxPool2d`, which there always notes the places of the maxima.
-    Where gradients are needed, and on other devices, that is what computes.
+    Faster than :class:`torch.nn.MaxPool2d`, which on CPUs always stores the indices of the maxima.
+    With gradients and on other devices ``pool`` itself is computed.
 
-    Shapes: (N, C, H, W) to (N, C, H', W'), as ``pool`` has them, and with the border.
+    Shapes: (N, C, H, W) to (N, C, H', W'), those of ``pool`` plus the border.
 
     Args:
-        pool: the layer, which :meth:`applies_to`.
-        border: pixels of reflection before and after each axis of the output, which cost less here
-            than a copy of it.
+        pool: a layer for which :meth:`applies_to` is true.
+        border: pixels of reflection before and after each axis of the output, written in place to
+            avoid a copy.
     """
 
     def __init__(self, pool: nn.MaxPool2d, border: tuple[int, int] = (0, 0)) -> None:
@@ -185,7 +185,7 @@ class SeparableMaxPool2d(nn.Module):
 
     @staticmethod
     def applies_to(pool: nn.Module) -> bool:
-        """Whether ``pool`` is square, without padding, dilation and rounding up."""
+        """True if ``pool`` is square, without padding, dilation, rounding up or indices."""
         return (
             type(pool) is nn.MaxPool2d
             and isinstance(pool.kernel_size, int)
@@ -201,7 +201,7 @@ class SeparableMaxPool2d(nn.Module):
             return F.pad(self.pool(x), (before, after) * 2, mode="reflect")
         x = self._pool_axis(x, 2)
         height, width = x.shape[-2], (x.shape[-1] - self.pool.kernel_size) // self.pool.stride + 1
-        # Compilers do not write to parts; of a map that is too small for its border F.pad tells.
+        # Not in place for compilers, nor where F.pad raises its error: a map too small to reflect.
         if torch.compiler.is_compiling() or min(height, width) <= max(before, after):
             return F.pad(self._pool_axis(x, 3), (before, after) * 2, mode="reflect")
         size = (len(x), before + height + after, before + width + after, x.shape[1])
@@ -218,14 +218,14 @@ class SeparableMaxPool2d(nn.Module):
         pooled, *others, final = (
             _every(x.narrow(axis, begin, last), axis, stride) for begin in range(size)
         )
-        own = None  # the first result is new, and those after it are written over it
+        own = None  # later maxima overwrite the first result
         for other in others:
             pooled = own = torch.maximum(pooled, other, out=own)
         return torch.maximum(pooled, final, out=own if out is None else out)
 
 
 def _reflect(x: Tensor, axis: int, before: int, after: int) -> None:
-    """Fill the border of ``x`` (N, C, H, W) along an axis with the reflection of what is inside."""
+    """Fill the border of ``x`` (N, C, H, W) along an axis with the reflection of its inside."""
     last = x.shape[axis] - after - 1
     pairs = [(before - i, before + i) for i in range(1, before + 1)]
     pairs += [(last + i, last - i) for i in range(1, after + 1)]
@@ -238,7 +238,7 @@ def _every(x: Tensor, axis: int, stride: int) -> Tensor:
 
 
 def blur(config: BackboneConfig, channels: int) -> nn.Module:
-    """The low-pass filter of stride 2 that ``config`` asks for."""
+    """Low-pass filter of stride 2 as configured."""
     layers = {
         "blurpool": BlurPool,
         "adaptive": AdaptiveBlurPool,

@@ -1,4 +1,4 @@
-"""How the tensors of a backbone are named by the packages that publish the same networks."""
+"""Names of a backbone's tensors in the packages that publish the same networks."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from robust_lpips.backbones.config import BackboneConfig
 from robust_lpips.backbones.downsampling import AdaptiveBlurPool
 from robust_lpips.backbones.vgg import Skip
 
-# What has weights in our networks and is not part of the published ones.
+# Layers with weights that the published networks do not have.
 _ADDED = (AdaptiveBlurPool, Skip)
 
 
 def torchvision_keys(config: BackboneConfig) -> dict[str, str]:
     """Name of each tensor of ``build_backbone(config)`` in torchvision's state dict.
 
-    Weights, biases and statistics of batch normalisation, in the order of the network. What
-    torchvision does not have is left out: adaptive filters and the skips of VGG-16.
+    Weights, biases and statistics of batch normalisation, in the order of the network. Adaptive
+    filters and the skips of VGG-16 are left out: torchvision does not have them.
 
     Example:
         >>> torchvision_keys(BackboneConfig())["conv2.weight"]
@@ -31,7 +31,9 @@ def torchvision_keys(config: BackboneConfig) -> dict[str, str]:
 
 
 def antialiased_keys(config: BackboneConfig) -> dict[str, str]:
-    """As :func:`torchvision_keys`, in the state dict of ``antialiased_cnns``.
+    """Name of each tensor of ``build_backbone(config)`` in the state dict of ``antialiased_cnns``.
+
+    The same tensors as in :func:`torchvision_keys`.
 
     Raises:
         ValueError: for SqueezeNet, which that package does not have.
@@ -45,7 +47,7 @@ def antialiased_keys(config: BackboneConfig) -> dict[str, str]:
 
 
 def published_tensors(backbone: nn.Module) -> list[str]:
-    """Names in the state dict of ``backbone``, less those of adaptive filters and skips."""
+    """Names in the state dict of ``backbone``, without those of adaptive filters and skips."""
     added = tuple(
         f"{name}." for name, layer in backbone.named_modules() if isinstance(layer, _ADDED)
     )
@@ -53,7 +55,7 @@ def published_tensors(backbone: nn.Module) -> list[str]:
 
 
 def _keys(config: BackboneConfig, published: BackboneConfig) -> dict[str, str]:
-    """Both networks have the same tensors in the same order."""
+    """Match names by position: both networks have the same tensors in the same order."""
     with torch.device("meta"):
         ours, theirs = build_backbone(config), build_backbone(published)
     names = zip(published_tensors(ours), _published_names(theirs, config.arch), strict=True)
@@ -62,13 +64,13 @@ def _keys(config: BackboneConfig, published: BackboneConfig) -> dict[str, str]:
 
 def _published_names(backbone: Chain, arch: str) -> list[str]:
     if arch == "resnet18":
-        return published_tensors(backbone)  # its layers are named as they are there
+        return published_tensors(backbone)  # ours has the published names
     features = nn.Sequential(*_flattened(backbone))
     return [f"features.{name}" for name in published_tensors(features)]
 
 
 def _flattened(backbone: Chain) -> Iterator[nn.Module]:
-    """Layers as an unnested ``Sequential`` has them: a pool and its blur are two."""
+    """Yield layers with nested ``Sequential`` expanded: a pool and its blur are two."""
     for layer in backbone.children():
         if isinstance(layer, nn.Sequential):
             yield from layer

@@ -31,7 +31,7 @@ class Block(BasicBlock):
         stride: 1, which needs ``in_channels == channels``, or 2.
     """
 
-    # Convolutions, and what normalises each of them.
+    # Each convolution and its normalisation.
     normalized: ClassVar[dict[str, str]] = {"conv1": "bn1", "conv2": "bn2"}
 
     def __init__(
@@ -53,11 +53,11 @@ class Block(BasicBlock):
 def _shortcut(
     config: BackboneConfig, in_channels: int, channels: int, stride: int
 ) -> nn.Module | None:
-    """What brings a block's input to the size of its output; None: it has that size already.
+    """Shortcut that brings a block's input to the size of its output; None if it has that size.
 
-    With F-Conv each of the block's 3x3 convolutions adds a pixel a side. The shortcut has zeros at
-    the same two places, before and after subsampling and before the batch normalisation, so that
-    equal positions of both are centred on the same pixel.
+    With F-Conv each of the block's 3x3 convolutions adds one pixel per side. The shortcut is
+    zero-padded at the same two places, before and after subsampling and before the batch
+    normalisation, so that equal positions of both are centred on the same pixel.
     """
     full = config.full_conv
     if stride == 1:
@@ -92,7 +92,7 @@ def resnet18(config: BackboneConfig) -> Chain:
 
 
 def _first_pool(config: BackboneConfig) -> nn.Module:
-    # Where it is blurred, a window of 2 does: the blur widens it (Zhang, ICML 2019).
+    # With a blur a window of 2 is enough: the blur widens it (Zhang, ICML 2019).
     if config.anti_alias == "none":
         return nn.MaxPool2d(3, stride=2, padding=1)
     return max_pool(config, 64, size=2)

@@ -11,9 +11,9 @@ from robust_lpips.backbones.stem import stem
 
 
 class Fire(TorchvisionFire):
-    """Torchvision's Fire module, which F-Conv pads more.
+    """Torchvision's Fire module with optional full convolution (F-Conv).
 
-    Shapes: (N, in_channels, H, W) to (N, 2 * expand, H', W'); H' = H, or H + 2 where ``full``.
+    Shapes: (N, in_channels, H, W) to (N, 2 * expand, H', W'); H' = H, or H + 2 with ``full``.
 
     Args:
         in_channels: channels of the input.
@@ -26,7 +26,7 @@ class Fire(TorchvisionFire):
         super().__init__(in_channels, squeeze, expand, expand)
         if full:
             self.expand3x3.padding = (2, 2)
-            # A 1x1 convolution needs no padding itself; so both halves have the same pixels.
+            # For equal sizes: a 1x1 convolution itself needs no padding.
             self.expand1x1.padding = (1, 1)
 
     def output_size(self, n: int) -> int:

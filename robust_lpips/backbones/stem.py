@@ -1,4 +1,4 @@
-"""The first convolution and what stands between it and the first max-pool."""
+"""The first convolution and the layers between it and the first max-pool."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from robust_lpips.backbones.downsampling import blur
 def stem(
     config: BackboneConfig, conv: nn.Conv2d, norm: nn.Module | None = None
 ) -> tuple[list[tuple[str, nn.Module]], str]:
-    """Convolution, ReLU and, where ``config`` has one, the blur, in the order that it asks for.
+    """Convolution, ReLU and, if configured, the blur, in the configured order.
 
     Args:
-        config: says whether and where there is a blur.
+        config: presence and placement of the blur.
         conv: the first convolution.
-        norm: what normalises its output, if anything: it follows the convolution immediately.
+        norm: normalisation directly after the convolution, if any.
 
     Returns:
-        The layers with their names, and the name of the one that is tapped.
+        The layers with their names, and the name of the tapped layer.
     """
     relu = ("relu1", nn.ReLU(inplace=True))
     layers = [("conv1", conv)] if norm is None else [("conv1", conv), ("bn1", norm)]

@@ -68,8 +68,8 @@ class SkippedStage(nn.Module):
     Args:
         path: the layers by name.
         skip: the connection.
-        lead: rows and columns of the path's output before the skip's first; negative: of the
-            skip's before the path's first.
+        lead: number of rows and columns of the path's output before the first of the skip's;
+            negative if the skip's begin first.
     """
 
     def __init__(self, path: OrderedDict[str, nn.Module], skip: Skip, lead: int) -> None:
@@ -80,7 +80,7 @@ class SkippedStage(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         path, skip = self.path(x), self.skip(x)
-        # Aligned at the beginning; what is left at the end is zero, and what is too much cut.
+        # Aligned at the beginning; at the end padded with zeros or cut.
         below, right = (
             size - own - self.lead
             for size, own in zip(path.shape[-2:], skip.shape[-2:], strict=True)
@@ -95,10 +95,10 @@ class SkippedStage(nn.Module):
 def _skip_lead(config: BackboneConfig, depth: int) -> int:
     """The ``lead`` of the skip over a stage of ``depth`` convolutions.
 
-    Below, ``path`` and ``skip`` say where index 0 of each map is centred in the stage's input;
-    each index after it is two pixels further. So whole indices bring both within a pixel of each
-    other, within half a pixel where the filter has a centre. With F-Conv each convolution adds a
-    pixel before the path.
+    ``path`` and ``skip`` below are the centres of index 0 of both maps in the stage's input, in
+    pixels; an index is two pixels. So a shift by whole indices brings them within one pixel of each
+    other, or half a pixel if the filter has a centre. With F-Conv each convolution adds a pixel
+    before the path.
     """
     before, _ = reflection_padding(config.blur_size, config.reflection_pad)
     filtered = (config.blur_size - 1) / 2 - before

@@ -38,15 +38,15 @@ class WinogradConv2d(nn.Module):
     :func:`whole_map_transforms`. In exact arithmetic that is the convolution; in float32 its
     rounding error is two to three times that of the sum over 3x3.
 
-    Where that is no gain (few tiles, other devices and dtypes, which have fast algorithms of their
-    own), and where gradients are needed, the convolution itself is computed.
+    The convolution itself is computed where that is not faster (few tiles; other devices and
+    dtypes, which have their own fast algorithms) and where gradients are needed.
 
-    Shapes: (N, C, H, W) to (N, C', H', W'), as the convolution has them.
+    Shapes: (N, C, H, W) to (N, C', H', W'), those of the convolution.
 
     Args:
-        conv: the convolution, which :meth:`applies_to`. It is kept as it is, and its weights may
-            not change; the transformed kernels, three to four times its size, are made on first
-            use.
+        conv: a convolution for which :meth:`applies_to` is true. It is kept, and its weights must
+            not change: the transformed kernels, three to four times its size, are computed once,
+            on first use.
     """
 
     def __init__(self, conv: nn.Conv2d) -> None:
@@ -57,7 +57,7 @@ class WinogradConv2d(nn.Module):
 
     @staticmethod
     def applies_to(conv: nn.Module) -> bool:
-        """Whether ``conv`` is of the kind that is faster so."""
+        """True if ``conv`` is of a kind that this algorithm speeds up."""
         return (
             type(conv) is nn.Conv2d
             and conv.kernel_size == (_KERNEL, _KERNEL)
@@ -93,9 +93,9 @@ class WinogradConv2d(nn.Module):
         return out.permute(0, 3, 1, 2)
 
     def _prepared(self, tiling: _Tiling) -> tuple[Tensor, Tensor, Tensor]:
-        """Of patches (points, inputs) and of outputs (outputs, P), and the kernels (P, C, C')."""
+        """Transforms of patches (points, inputs) and outputs (outputs, P), kernels (P, C, C')."""
         if tiling not in self._transforms:
-            # Of no mode: they are to serve later calls in every mode, and compilers.
+            # Outside inference mode: later calls in other modes and compilers use them, too.
             with torch.inference_mode(False), torch.no_grad():
                 weight, form = self.conv.weight, tiling.form
                 matrices = map(torch.from_numpy, (tiling.to_points(), tiling.from_points()))
@@ -105,7 +105,7 @@ class WinogradConv2d(nn.Module):
         return *self._transforms[tiling], self._kernels[tiling.form]
 
     def _pays(self, x: Tensor, tiling: _Tiling) -> bool:
-        """Whether it is this path's case: float32 on a CPU, enough of it, no gradients."""
+        """True if the algorithm applies and is faster: float32, CPU, many tiles, no gradients."""
         height, width = tiling.outputs
         learns = x.requires_grad or self.conv.weight.requires_grad
         return (
@@ -115,13 +115,13 @@ class WinogradConv2d(nn.Module):
             and x.device.type == "cpu"
             and not (torch.is_grad_enabled() and learns)
             and not torch.is_autocast_enabled("cpu")
-            # Inside a graph they would be made again in every call.
+            # Inside a graph they would be computed again in every call.
             and (tiling in self._transforms or not torch.compiler.is_compiling())
         )
 
 
 class _Tiling(NamedTuple):
-    """How maps of one size are cut into tiles of outputs."""
+    """Division of maps of one size into tiles of outputs."""
 
     inputs: tuple[int, int]
     padding: tuple[int, int]
@@ -129,7 +129,7 @@ class _Tiling(NamedTuple):
 
     @classmethod
     def of(cls, inputs: Sequence[int], padding: tuple[int, int]) -> _Tiling:
-        """The one that takes the fewest products."""
+        """The tiling with the fewest products."""
         tilings = (cls(tuple(inputs), padding, tile) for tile in _POINTS)
         return min(tilings, key=lambda tiling: tiling.products)
 
@@ -141,7 +141,7 @@ class _Tiling(NamedTuple):
 
     @property
     def grid(self) -> tuple[int, ...]:
-        """How many tiles stand below each other, and how many side by side."""
+        """Rows and columns of tiles."""
         return tuple(-(-n // self.tile) for n in self.outputs)
 
     @property
@@ -151,13 +151,13 @@ class _Tiling(NamedTuple):
 
     @property
     def products(self) -> int:
-        """Of each pair of channels, for one map."""
+        """Number of products per pair of channels and map."""
         points = 4 if self.form == 0 else self.tile + _KERNEL - 1
         return self.tiles * points**2
 
     @property
     def form(self) -> int:
-        """What kernels depend on: the tile, or 0 for the form of a whole map of 3x3."""
+        """Key of the kernels: the tile, or 0 for the form of a whole map of 3x3."""
         return 0 if self.inputs == (3, 3) and self.padding == (1, 1) else self.tile
 
     @property
@@ -167,13 +167,13 @@ class _Tiling(NamedTuple):
 
     @property
     def is_whole(self) -> bool:
-        """Whether maps are brought to points as a whole."""
+        """True if maps are transformed as a whole, not patch by patch."""
         return self.tiles <= _FEW_TILES
 
     def to_points(self) -> np.ndarray:
-        """(points of the map, inputs) where maps are taken as a whole, else (P, inputs) of a patch.
+        """Transform of a whole map (points, inputs) or of a patch (P, inputs).
 
-        Both axes at once: a matrix product in place of many small passes.
+        Of both axes at once: one matrix product instead of many small passes.
         """
         patch = self.along[2]
         if not self.is_whole:
@@ -184,12 +184,12 @@ class _Tiling(NamedTuple):
         return both.reshape(-1, self.inputs[0] * self.inputs[1])
 
     def from_points(self) -> np.ndarray:
-        """(outputs of a tile, P)."""
+        """Transform of the points of a tile to its outputs: (outputs, P)."""
         output = self.along[0]
         return np.kron(output, output)
 
     def _placed(self, patch: np.ndarray, tiles: int, inputs: int, padding: int) -> np.ndarray:
-        """The transform of each tile of an axis, acting on the whole axis: (tiles, P, inputs)."""
+        """Transforms (tiles, P, inputs) of each tile of an axis, applied to the whole axis."""
         if self.form == 0:
             return patch[None]
         width = patch.shape[1]
@@ -201,7 +201,7 @@ class _Tiling(NamedTuple):
 
 
 def _patches(maps: Tensor, tiling: _Tiling) -> Tensor:
-    """Maps (N, H, W, C) cut into the inputs of each tile: (tiles, inputs, C)."""
+    """Input patches (tiles, inputs, C) of the tiles of maps (N, H, W, C)."""
     (rows, columns), tile = tiling.grid, tiling.tile
     patch, (top, left) = tile + _KERNEL - 1, tiling.padding
     below, right = (
@@ -214,16 +214,17 @@ def _patches(maps: Tensor, tiling: _Tiling) -> Tensor:
 
 
 def _kernels(weight: Tensor, kernel: np.ndarray) -> Tensor:
-    """The weights (C', C, 3, 3) at the points: (P, C, C')."""
+    """Transformed weights (C', C, 3, 3): (P, C, C')."""
     points = torch.from_numpy(np.kron(kernel, kernel))
     weight_at = weight.detach().double().permute(2, 3, 1, 0).flatten(0, 1)
     return torch.tensordot(points, weight_at, 1).to(weight.dtype)
 
 
 def transforms(tile: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of outputs (tile, P), kernels (P, 3) and patches (P, P) along one axis, P = tile + 2.
+    """Transforms along one axis of outputs (tile, P), kernels (P, 3) and patches (P, P).
 
-    Toom's and Cook's: polynomials through finite points, and a last row or column for infinity.
+    P = tile + 2. The Toom-Cook construction: polynomials through finite points, and a last row or
+    column for infinity.
     """
     points = np.array(_POINTS[tile])
     output = np.vander(points, tile, increasing=True).T
@@ -239,13 +240,14 @@ def transforms(tile: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def whole_map_transforms() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """As :func:`transforms`, of 3 outputs from 3 inputs with a zero on either side: 4 products.
+    """Transforms for 3 outputs of 3 inputs with one zero on either side, by 4 products.
 
-    For weights (u, v, w) that is the matrix [[v, w, 0], [u, v, w], [0, u, v]], one product fewer
-    than through points. On the sum of the outer inputs, the middle one and the difference of the
-    outer ones it is tridiagonal, with (1, c^2 - g^2, 1) v on its diagonal wherever c^2 - g^2 = 1;
-    then the first two rows, with c^2 v, and the last two, with -g^2 v, take two products each.
-    Here c and g are 3 / sqrt(8) and 1 / sqrt(8), which makes all entries rational.
+    The counterpart of :func:`transforms` with one product fewer. For weights (u, v, w) the map is
+    the matrix [[v, w, 0], [u, v, w], [0, u, v]]. In the basis of the sum of the outer inputs, the
+    middle input and the difference of the outer inputs it is tridiagonal, with diagonal
+    (1, c^2 - g^2, 1) v for c^2 - g^2 = 1. The first two rows, with c^2 v, and the last two, with
+    -g^2 v, then take two products each. With c = 3 / sqrt(8) and g = 1 / sqrt(8) all entries are
+    rational.
     """
     output = [[1 / 4, 1 / 4, -1 / 2, 1 / 2], [3 / 8, -3 / 8, -1 / 4, -1 / 4]]
     output.append([1 / 4, 1 / 4, 1 / 2, -1 / 2])

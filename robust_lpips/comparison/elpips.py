@@ -193,7 +193,7 @@ class ELPIPS(nn.Module):
         for name, image in named.items():
             inputs.check_device(name, image, self.metric.shift.device)
             floating = image.is_floating_point()
-            if floating and self.metric.validate and inputs.value_checks_possible():
+            if floating and self.metric.validate and not inputs.in_graph():
                 inputs.value_range(name, image, 0.0 if normalize else -1.0, 1.0)
         dtype = self.metric.shift.dtype
         return [_intensities(image, normalize, dtype) for image in named.values()]

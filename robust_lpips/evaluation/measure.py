@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from robust_lpips.evaluation.distances import PAIRS, SCORED, TRIPLETS, Columns, few, kind_of
 from robust_lpips.evaluation.precision import Precision, check_precision, computing_in
 from robust_lpips.evaluation.shifts import FULL, ShiftViews, view_name
-from robust_lpips.inputs import at_a_time
+from robust_lpips.inputs import chunk_size
 
 # Image fields of the items of each kind of data set.
 _IMAGES = {TRIPLETS: ("ref", "p0", "p1"), PAIRS: ("p0", "p1"), SCORED: ("p0", "p1")}
@@ -207,7 +207,7 @@ def _measure_batches(
 def _parts(stacks: Iterable[Sequence[Tensor]], device: torch.device) -> Iterator[Sequence[Tensor]]:
     """Split stacks of images into parts of the fastest size."""
     for stack in stacks:
-        parts = -(-len(stack[0]) // at_a_time(stack[0], device)) if device.type == "cpu" else 1
+        parts = -(-len(stack[0]) // chunk_size(stack[0], device)) if device.type == "cpu" else 1
         yield from zip(*(images.chunk(parts) for images in stack), strict=True)
 
 
@@ -277,7 +277,7 @@ def _features(features: Callable[[Tensor], Any], images: list[Tensor]) -> Iterat
     device = images[0].device
     # All or one at a time, on CPUs always one: rounding in convolutions may depend on the batch
     # and on the position in it, and equal images must have equal distances.
-    if device.type == "cpu" or len(images) * len(images[0]) > at_a_time(images[0], device):
+    if device.type == "cpu" or len(images) * len(images[0]) > chunk_size(images[0], device):
         return map(features, images)
     return _together(features, images)
 

@@ -148,3 +148,32 @@ def test_cost_is_what_torchvision_states(arch, classifier):
     stated = torchvision.models.get_model_weights(arch).IMAGENET1K_V1.meta["_ops"]
     ours = (counter.get_total_flops() / 2 + classifier) / 1e9
     assert ours == pytest.approx(stated, abs=6e-4)
+
+
+class TestRevision:
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda m: m.load_state_dict(m.state_dict()),
+            lambda m: nn.Sequential(m).load_state_dict(nn.Sequential(m).state_dict()),
+            lambda m: m.half(),
+            lambda m: m.to("meta"),
+            lambda m: nn.Sequential(m).double(),
+            lambda m: m.requires_grad_(True),
+            lambda m: m.requires_grad_(False),
+        ],
+        ids=["load", "load parent", "cast", "move", "cast parent", "learn", "rest"],
+    )
+    def test_is_raised(self, change):
+        backbone = seeded(BackboneConfig())
+        before = backbone.revision
+        change(backbone)
+        assert backbone.revision > before
+
+    def test_is_not_raised_by_use(self):
+        backbone = seeded(BackboneConfig())
+        before = backbone.revision
+        backbone(images(64, 64))
+        backbone.state_dict()
+        backbone.train().eval()
+        assert backbone.revision == before

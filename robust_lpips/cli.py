@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import Field, fields, is_dataclass
+from dataclasses import Field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,13 @@ import torch
 from robust_lpips.comparison import metric_names
 from robust_lpips.studies.base.engines import WHOLE, Shard
 from robust_lpips.studies.base.ray_engine import import_ray
-from robust_lpips.studies.base.runner import ENGINES, Execution, run, unfinished
+from robust_lpips.studies.base.runner import (
+    ENGINES,
+    Execution,
+    finish,
+    unfinished,
+    write_report,
+)
 from robust_lpips.studies.base.settings import Settings, value_type
 from robust_lpips.studies.base.study import Plan, Study
 
@@ -35,8 +41,7 @@ def main(study: Study, description: str | None, arguments: Sequence[str] | None 
     parser = _parser(description)
     add_options(parser, [study])
     parsed = parser.parse_args(arguments)
-    with usage_errors(parser):
-        _run(study, parsed, None)
+    _run(parser, study, parsed, None)
 
 
 def main_of(
@@ -76,8 +81,8 @@ def main_of(
         # All settings before the first run: what is refused is refused at once.
         for study in which.values():
             settings_from(study.settings, parsed)
-        for name, study in which.items():
-            _run(study, parsed, name if len(which) > 1 else None)
+    for name, study in which.items():
+        _run(parser, study, parsed, name if len(which) > 1 else None)
 
 
 def add_options(parser: argparse.ArgumentParser, studies: Sequence[Study]) -> None:
@@ -113,7 +118,7 @@ def settings_from(settings: type[Settings], parsed: argparse.Namespace) -> Setti
     Raises:
         ValueError: if values are out of range or do not fit together.
     """
-    return settings(**_values(settings, parsed))
+    return settings(**_given(settings, parsed))
 
 
 def metrics_from(study: Study, parsed: argparse.Namespace) -> tuple[str, ...]:
@@ -133,7 +138,7 @@ def usage_errors(parser: argparse.ArgumentParser) -> Iterator[None]:
     try:
         yield
     except (ValueError, FileNotFoundError) as error:
-        parser.error(str(error))
+        parser.error(" ".join(str(error).split()))
 
 
 def own_metric(text: str) -> str:
@@ -180,22 +185,24 @@ def command_line() -> str:
     return shlex.join([*launcher, script, *sys.argv[1:]])
 
 
-def _run(study: Study, parsed: argparse.Namespace, folder: str | None) -> None:
+def _run(
+    parser: argparse.ArgumentParser, study: Study, parsed: argparse.Namespace, folder: str | None
+) -> None:
     """Run one study; ``folder``: name of its own folder in the output folder."""
-    settings = settings_from(study.settings, parsed)
-    plan = Plan(settings, metrics_from(study, parsed), parsed.device)
-    output = parsed.output or study.output_folder(settings)
-    if parsed.output is not None and folder is not None:
-        output = output / folder
-    execution = Execution(parsed.jobs, parsed.shard, parsed.engine)
-    page = run(study, plan, output, command=command_line(), execution=execution)
-    if page is None:
-        if missing := unfinished(study, plan, output):
-            print(f"{study.name}: this shard is finished. Left to others, in {output}:")
-            print("\n".join(f"  {name}" for name in missing))
-        return
-    print(page)
-    print(f"Written to {output}")
+    with usage_errors(parser):
+        settings = settings_from(study.settings, parsed)
+        plan = Plan(settings, metrics_from(study, parsed), parsed.device)
+        output = parsed.output or study.output_folder(settings)
+        if parsed.output is not None and folder is not None:
+            output = output / folder
+        execution = Execution(parsed.jobs, parsed.shard, parsed.engine)
+        results = finish(study, plan, output, execution)
+    if results is not None:
+        print(write_report(study, results, command_line()))
+        print(f"Written to {output}")
+    elif missing := unfinished(study, plan, output):
+        print(f"{study.name}: this shard is finished. Left to others, in {output}:")
+        print("\n".join(f"  {name}" for name in missing))
 
 
 def _parser(description: str | None) -> argparse.ArgumentParser:
@@ -206,38 +213,50 @@ def _parser(description: str | None) -> argparse.ArgumentParser:
     )
 
 
-def _add_settings(parser: Any, settings: type, known: set[str]) -> None:
-    """One option per field; a field that is a dataclass becomes a group of options."""
+def _add_settings(parser: Any, settings: Any, known: set[str]) -> None:
+    """One option per field; a field that is a dataclass becomes a group of options.
+
+    Args:
+        parser: a parser or a group.
+        settings: a settings class, or an instance, whose values are the defaults.
+        known: names of options that there are.
+    """
     for each in fields(settings):
-        kind, several = value_type(settings, each)
         if each.name in known:
             continue
         known.add(each.name)
-        if is_dataclass(kind):
-            group = parser.add_argument_group(each.name, each.metadata["help"])
-            _add_settings(group, kind, known)
+        default = getattr(settings, each.name)
+        if is_dataclass(default):
+            _add_settings(parser.add_argument_group(each.name, _help(each)), default, known)
         else:
-            _add_option(parser, settings, each, kind, several)
+            _add_option(parser, settings, each, default)
 
 
-def _add_option(parser: Any, settings: type, each: Field, kind: type, several: bool) -> None:
-    option, default = "--" + each.name.replace("_", "-"), each.default
-    text = each.metadata.get("help", "").replace("SAMPLE_N", str(getattr(settings, "sample_n", "")))
+def _add_option(parser: Any, settings: Any, each: Field, default: Any) -> None:
+    kind, several = value_type(settings, each)
+    option = "--" + each.name.replace("_", "-")
+    text = _help(each).replace("SAMPLE_N", str(getattr(settings, "sample_n", "")))
+    text = text.replace("%", "%%")
+    # Of an option that is left out nothing is kept: studies run together differ in defaults.
     if kind is bool and default is False:
-        parser.add_argument(option, action="store_true", help=text)
+        parser.add_argument(option, action="store_true", default=argparse.SUPPRESS, help=text)
         return
-    shown = "" if default in (None, ()) else f" ({_shown(default)})"
     # None has no spelling: it is the value where the option is left out.
     choices = [value for value in each.metadata.get("choices") or () if value is not None]
+    shown = "" if default in (None, ()) else f"({_shown(default)})"
     parser.add_argument(
         option,
         type=_parsed_as(kind),
         nargs="+" if several else None,
         choices=choices or None,
-        default=list(default) if several else default,
+        default=argparse.SUPPRESS,
         metavar=each.metadata.get("metavar"),
-        help=f"{text}{shown}".strip().replace("%", "%%"),
+        help=f"{text} {shown}".strip(),
     )
+
+
+def _help(each: Field) -> str:
+    return each.metadata.get("help", "")
 
 
 def _shown(default: Any) -> str:
@@ -254,15 +273,16 @@ def _yes_or_no(text: str) -> bool:
     return text == "yes"
 
 
-def _values(settings: type, parsed: argparse.Namespace) -> dict[str, Any]:
+def _given(settings: Any, parsed: argparse.Namespace) -> dict[str, Any]:
+    """Values of the fields whose options were given; ``settings``: a class or an instance."""
     values = {}
     for each in fields(settings):
-        kind, several = value_type(settings, each)
-        if is_dataclass(kind):
-            values[each.name] = kind(**_values(kind, parsed))
-        else:
+        default = getattr(settings, each.name)
+        if is_dataclass(default):
+            values[each.name] = replace(default, **_given(default, parsed))
+        elif hasattr(parsed, each.name):
             value = getattr(parsed, each.name)
-            values[each.name] = tuple(value) if several else value
+            values[each.name] = tuple(value) if isinstance(value, list) else value
     return values
 
 

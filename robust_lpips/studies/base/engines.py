@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import connection
@@ -105,6 +106,7 @@ def run_locally(tasks: Sequence[Task], output: Path, jobs: int, description: str
 def _run_in_processes(tasks: Sequence[Task], output: Path, jobs: int, bar: tqdm) -> dict[str, str]:
     # Forking a process that has used threads is not safe, and a GPU could not be shared so.
     context = multiprocessing.get_context("spawn")
+    others = multiprocessing.active_children()
     done = context.Value("d", 0.0)
     pool = ProcessPoolExecutor(
         min(jobs, len(tasks)), context, _start_worker, (done, cores_per_task(jobs))
@@ -122,10 +124,16 @@ def _run_in_processes(tasks: Sequence[Task], output: Path, jobs: int, bar: tqdm)
                 except LeftOut as reason:
                     left_out[task.name] = str(reason)
             bar.set_postfix_str(f"{len(tasks) - len(running)} of {len(tasks)} done", refresh=False)
-    except BaseException:
+    except BaseException as error:
         pool.shutdown(wait=False, cancel_futures=True)
         for process in multiprocessing.active_children():
-            process.terminate()
+            if process not in others:
+                process.terminate()
+        if isinstance(error, BrokenProcessPool):
+            raise RuntimeError(
+                "a worker process was killed, perhaps because memory ran out: start the run again, "
+                "with fewer jobs; finished tasks are kept"
+            ) from error
         raise
     pool.shutdown()
     return left_out

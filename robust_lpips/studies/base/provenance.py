@@ -34,17 +34,13 @@ COMPUTING = (
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
+@functools.cache
 def source_digest(root: Path = _PACKAGE) -> str:
     """SHA-256 of the code that computes distances, without its comments and docstrings.
 
     Args:
         root: folder of the package.
     """
-    return _source_digest(root)
-
-
-@functools.cache
-def _source_digest(root: Path) -> str:
     digest = hashlib.sha256()
     for name in COMPUTING:
         path = root / name
@@ -78,7 +74,7 @@ def metric_identity(name: str, metric: object) -> dict[str, Any]:
         name: as :func:`robust_lpips.comparison.load_metric` takes it.
         metric: the loaded metric.
     """
-    described = _ADDRESS.sub("", repr(metric)) if isinstance(metric, nn.Module) else ""
+    described = _ADDRESS.sub("", repr(metric))
     identity = {
         "metric": name,
         "weights": weights_digest(metric),
@@ -127,16 +123,17 @@ def _code(text: str) -> str:
 
 
 def _own_code_digest(name: str) -> str:
-    """SHA-256 of the files of a factory's module and of the loaded modules of its package."""
-    package = name.partition(":")[0].partition(".")[0]
-    modules = [
-        module
-        for found, module in sorted(sys.modules.items())
-        if found == package or found.startswith(f"{package}.")
-    ]
-    # Namespace packages have no file.
-    files = [Path(module.__file__) for module in modules if getattr(module, "__file__", None)]
+    """SHA-256 of the Python files of a factory's package, or of those next to its module.
+
+    Files, not loaded modules: which are loaded depends on what else a process has done.
+    """
+    module = sys.modules[name.partition(":")[0].partition(".")[0]]
+    if hasattr(module, "__path__"):
+        files = sorted(file for folder in module.__path__ for file in Path(folder).rglob("*.py"))
+    else:
+        files = sorted(Path(module.__file__).parent.glob("*.py"))
     digest = hashlib.sha256()
     for file in files:
+        digest.update(file.name.encode())
         digest.update(file.read_bytes())
     return digest.hexdigest()

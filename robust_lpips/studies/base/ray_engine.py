@@ -109,15 +109,20 @@ def _stages(task: Task, files: Mapping[str, bytes], cores: int) -> Iterator[dict
         _write_files(output, files)
         # Ray shows a task its own GPU only, as the first one.
         task = task.on_device(torch.device(task.device).type)
-        known = _states(output)
-        while next_stage(task, output) is not None:
-            advance(task, output, lambda _: None)
+        known, left_out = _states(output), None
+        while left_out is None and next_stage(task, output) is not None:
+            try:
+                advance(task, output, lambda _: None)
+            except LeftOut as reason:  # which the record keeps, so that other shards do not wait
+                left_out = reason
             states = _states(output)
             changed = [path for path, state in states.items() if known.get(path) != state]
             # The record last: it says that the others are there.
             changed.sort(key=lambda path: path.name == RECORD_FILE)
             yield _read_files(output, changed)
             known = states
+        if left_out is not None:
+            raise left_out
 
 
 def _states(folder: Path) -> dict[Path, tuple[int, int]]:

@@ -7,6 +7,7 @@ page, figures, records and the command are written.
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from robust_lpips.plotting import save
 from robust_lpips.studies.base import engines, ray_engine, records
 from robust_lpips.studies.base.engines import WHOLE, Shard
 from robust_lpips.studies.base.machine import available_cores
+from robust_lpips.studies.base.measuring import cached_parts
+from robust_lpips.studies.base.source import source_of
 from robust_lpips.studies.base.study import Plan, Results, Study, Tables
 from robust_lpips.studies.base.tasks import LeftOut, Task, failure, next_stage, staleness
 from robust_lpips.tables import write_csv, write_text
@@ -74,39 +77,53 @@ def run(
             holds results of different settings.
         FileNotFoundError: if data are missing.
     """
+    results = finish(study, plan, output, execution)
+    return None if results is None else write_report(study, results, command)
+
+
+def finish(
+    study: Study, plan: Plan, output: str | Path, execution: Execution = Execution()
+) -> Results | None:
+    """Do the tasks of a plan that are not finished, the first half of :func:`run`.
+
+    Returns:
+        Results for :func:`write_report`; None where tasks are left to other shards.
+    """
     output = Path(output)
     if study.metrics and plan.metrics:
         check_names(plan.metrics)
+    check_writable(output)
+    # Data may have changed since an earlier run of this process.
+    source_of.cache_clear()
+    cached_parts.cache_clear()
     source = study.source(plan.settings)
     claim(output, plan.settings.claim())
     if study.prepare is not None:
         study.prepare(plan, output)
     tasks = list(study.planned(plan))
-    own = list(execution.shard.of(tasks))
-    left_out, pending = _pending(own, output)
-    if pending:
-        left_out |= ENGINES[execution.engine](
-            pending, output, _jobs(study, plan, execution, len(own)), study.name
-        )
-    others = {task.name: failure(task, output) for task in tasks if task not in own}
+    left_out, pending = _pending(tasks, output)
+    shard = execution.shard.of(tasks)
+    own = [task for task in pending if task in shard]
+    for task in own:
+        if unlike := staleness(task, output):
+            print(f"{task.name}: measured again, because {unlike}")
+    if own:
+        jobs = _jobs(study, plan, execution, len(shard))
+        left_out |= ENGINES[execution.engine](own, output, jobs, study.name)
+    others = {task.name: failure(task, output) for task in pending if task not in own}
     left_out |= {name: reason for name, reason in others.items() if reason}
     finished = [task for task in tasks if task.name not in left_out]
-    if any(map(_is_pending, finished, [output] * len(finished))):
+    if any(next_stage(task, output) for task in finished):
         return None
     if tasks and not finished:
         raise ValueError(f"nothing can be measured: {_reasons(left_out)}")
-    results = Results(plan, source, output, finished, _by_metric(left_out, tasks))
-    return write_report(study, results, command)
+    return Results(plan, source, output, finished, _by_metric(left_out, tasks))
 
 
 def unfinished(study: Study, plan: Plan, output: str | Path) -> list[str]:
     """Names of the tasks that the report waits for."""
-    tasks = study.planned(plan)
-    return [
-        task.name
-        for task in tasks
-        if failure(task, Path(output)) is None and _is_pending(task, Path(output))
-    ]
+    _, pending = _pending(study.planned(plan), Path(output))
+    return [task.name for task in pending if failure(task, Path(output)) is None]
 
 
 def write_report(study: Study, results: Results, command: str | None) -> str:
@@ -131,6 +148,15 @@ def write_report(study: Study, results: Results, command: str | None) -> str:
         settings=results.settings.record(),
     )
     return page
+
+
+def check_writable(folder: Path) -> None:
+    """Raise ValueError unless files can be written to ``folder``, which need not exist yet."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    try:
+        tempfile.TemporaryDirectory(dir=existing).cleanup()
+    except OSError as error:
+        raise ValueError(f"output: cannot write to {folder} ({error.strerror})") from error
 
 
 def claim(output: Path, settings: Mapping[str, Any]) -> None:
@@ -166,8 +192,6 @@ def _pending(tasks: Sequence[Task], output: Path) -> tuple[dict[str, str], list[
         try:
             if next_stage(task, output) is None:
                 continue
-            if unlike := staleness(task, output):
-                print(f"{task.name}: measured again, because {unlike}")
         except LeftOut as reason:
             left_out[task.name] = str(reason)
             continue
@@ -175,21 +199,14 @@ def _pending(tasks: Sequence[Task], output: Path) -> tuple[dict[str, str], list[
     return left_out, pending
 
 
-def _is_pending(task: Task, output: Path) -> bool:
-    try:
-        return next_stage(task, output) is not None
-    except LeftOut:
-        return False
-
-
 def _by_metric(left_out: Mapping[str, str], tasks: Sequence[Task]) -> dict[str, str]:
-    """Reasons by what pages call it: a metric once, though it has several parts."""
-    titles = {task.name: getattr(task, "metric", task.name) for task in tasks}
-    return {titles[name]: reason for name, reason in left_out.items()}
+    """Reasons in the order of the plan; of a metric once, though it has several parts."""
+    kept = [task for task in tasks if task.name in left_out]
+    return {getattr(task, "metric", task.name): left_out[task.name] for task in kept}
 
 
 def _reasons(left_out: Mapping[str, str]) -> str:
-    return "; ".join(f"{name} {reason}" for name, reason in left_out.items())
+    return "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
 
 
 def _page(

@@ -26,7 +26,7 @@ def option(
 
     The option is the field's name with dashes. Its type comes from the annotation: ``int``,
     ``float``, ``str``, ``Path``, ``bool`` (a flag), each optionally ``| None``, a tuple of them
-    (several values), or a nested dataclass, each of whose fields becomes an option.
+    (several values), or a nested frozen dataclass, each of whose fields becomes an option.
 
     Args:
         default: value where the option is left out.
@@ -43,8 +43,6 @@ def option(
         "claimed": claimed,
         "metavar": metavar,
     }
-    if is_dataclass(default):
-        return field(default_factory=type(default), metadata=metadata)
     return field(default=default, metadata=metadata)
 
 
@@ -123,13 +121,21 @@ def check_max_shift(max_shift: int, image_size: int) -> None:
         )
 
 
-def value_type(settings: type, each: Field) -> tuple[type, bool]:
-    """Type of a field's values without ``| None``, and whether it holds several (a tuple)."""
-    hint = typing.get_type_hints(settings)[each.name]
+def value_type(settings: Any, each: Field) -> tuple[type, bool]:
+    """Type of a field's values without ``| None``, and whether it holds several (a tuple).
+
+    Args:
+        settings: a dataclass or an instance of one.
+        each: one of its fields.
+    """
+    owner = settings if isinstance(settings, type) else type(settings)
+    hint = typing.get_type_hints(owner)[each.name]
     if isinstance(hint, types.UnionType):
         hint = next(part for part in typing.get_args(hint) if part is not type(None))
     if typing.get_origin(hint) is tuple:
         return typing.get_args(hint)[0], True
+    if typing.get_origin(hint) is typing.Literal:
+        return type(typing.get_args(hint)[0]), False
     return hint, False
 
 

@@ -131,13 +131,16 @@ def staleness(task: Task, output: Path) -> str | None:
 
 
 def failure(task: Task, output: Path) -> str | None:
-    """Reason why the task could not be done when it was last tried; None: there is none."""
-    entries = record_of(task, output).values()
-    return next((entry["left_out"] for entry in entries if "left_out" in entry), None)
+    """Reason why the next stage, under its present key, could not be done; None: there is none."""
+    stage = next_stage(task, output)
+    entry = record_of(task, output).get(stage or "", {})
+    if not entry or entry["key"] != _key(task, stage, output):
+        return None
+    return entry.get("left_out")
 
 
 def advance(task: Task, output: Path, tick: Tick) -> None:
-    """Do the next stage and record it; results under another key are removed first.
+    """Do the next stage and record it; files under another key, or under none, are removed first.
 
     Raises:
         LeftOut: if the task cannot be done here; the record keeps the reason.
@@ -145,7 +148,7 @@ def advance(task: Task, output: Path, tick: Tick) -> None:
     stage, record = next_stage(task, output), record_of(task, output)
     key = _key(task, stage, output)
     path, folder = output / task.folder / RECORD_FILE, task.stage_folder(stage, output)
-    if record.get(stage, {}).get("key", key) != key and folder.is_dir():
+    if record.get(stage, {}).get("key") != key and folder.is_dir():
         shutil.rmtree(folder)
     # What follows a stage that is done again has to be looked at again.
     kept = {name: record[name] for name in task.stages[: task.stages.index(stage)]}

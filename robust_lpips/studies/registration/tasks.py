@@ -1,0 +1,130 @@
+"""Tasks of the study of registration: its parts, whose results are tables and images."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from robust_lpips._files import atomic_path
+from robust_lpips.comparison import load_metric
+from robust_lpips.data.photographs import PHOTOGRAPHS, photograph_path
+from robust_lpips.studies.base import Plan, Study, Task, Tick, file_stem
+from robust_lpips.studies.base.measuring import identity_of, load_or_leave_out
+from robust_lpips.studies.base.provenance import file_digest, source_digest
+from robust_lpips.studies.base.tasks import record_of
+from robust_lpips.studies.registration import descent, estimates, failures, human
+from robust_lpips.studies.registration.settings import RegistrationSettings
+from robust_lpips.tables import write_csv
+
+_IMAGES_FILE = "images.npz"
+_PARTS = {"estimates": estimates, "human": human, "descent": descent, "failures": failures}
+# Settings that the results of each part depend on.
+_SETTINGS = {
+    "estimates": ("split", "n", "image_size", "seed"),
+    "human": ("split", "n", "image_size", "seed"),
+    "descent": ("split", "examples", "steps", "image_size", "seed"),
+    "failures": ("split", "examples", "image_size", "seed"),
+}
+# Source files that results depend on besides those of distances and of the part itself.
+_SOURCES = (
+    "data/photographs.py",
+    "data/shifted.py",
+    "distortions",
+    "studies/registration/settings.py",
+    "studies/registration/windows.py",
+)
+
+
+@dataclass(frozen=True)
+class PartTask(Task):
+    """Measure one part of the study with one metric.
+
+    Attributes:
+        settings: settings of the study.
+        part: name of the part.
+        metric: name of the metric; empty where the part needs none.
+    """
+
+    settings: RegistrationSettings
+    part: str
+    metric: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.part}, {self.metric}" if self.metric else self.part
+
+    @property
+    def folder(self) -> str:
+        return "/".join(filter(None, ("parts", self.part, self.metric and file_stem(self.metric))))
+
+    def key(self, stage: str, output: Path) -> Mapping[str, Any]:
+        sources = (*_SOURCES, f"studies/registration/{self.part}.py")
+        seed = self.settings.seed
+        return {
+            "settings": {name: getattr(self.settings, name) for name in _SETTINGS[self.part]},
+            "metric": identity_of(load_metric, self.metric, seed).key if self.metric else None,
+            "photographs": _photographs_digests(),
+            "source": source_digest(more=sources),
+        }
+
+    def do(self, stage: str, output: Path, tick: Tick) -> Mapping[str, Any]:
+        metric, seed = None, self.settings.seed
+        if self.metric:
+            metric = load_or_leave_out(load_metric, self.metric, self.device, seed)
+        tables, images = _PARTS[self.part].measure(self.settings, metric, self.device, tick)
+        folder = output / self.folder
+        for name, table in tables.items():
+            write_csv(table, folder / f"{name}.csv")
+        if images:
+            with atomic_path(folder / _IMAGES_FILE) as temporary:
+                np.savez_compressed(temporary, **images)
+        # CSV does not tell single from double precision.
+        return {
+            "dtypes": {name: table.dtypes.astype(str).to_dict() for name, table in tables.items()}
+        }
+
+    def tables(self, output: Path) -> dict[str, pd.DataFrame]:
+        """The tables, as they were measured."""
+        return {
+            name: pd.read_csv(
+                output / self.folder / f"{name}.csv", dtype=dtypes, float_precision="round_trip"
+            )
+            for name, dtypes in record_of(self, output)["results"]["dtypes"].items()
+        }
+
+    def images(self, output: Path) -> dict[str, np.ndarray]:
+        """The images, by name."""
+        with np.load(output / self.folder / _IMAGES_FILE, allow_pickle=False) as images:
+            return dict(images)
+
+
+def tasks(study: Study[RegistrationSettings], plan: Plan[RegistrationSettings]) -> list[PartTask]:
+    """The chosen parts: of every metric what is about people, of the first one the others."""
+    metrics = {
+        "estimates": ("",),
+        "human": plan.metrics,
+        "descent": plan.metrics[:1],
+        "failures": plan.metrics[:1],
+    }
+    return [
+        PartTask(plan.device, plan.settings, part, metric)
+        for part in metrics
+        if part in plan.settings.parts
+        for metric in metrics[part]
+    ]
+
+
+@functools.cache
+def _photographs_digests() -> dict[str, str]:
+    """Digest of each photograph's file."""
+    return {
+        name: file_digest(photograph_path(file))
+        for files in PHOTOGRAPHS.values()
+        for name, file in files.items()
+    }

@@ -11,20 +11,9 @@ from matplotlib.figure import Figure
 
 from robust_lpips.data.user_study import read_responses
 from robust_lpips.studies.base import Record, Results, Source, Study, Tables
-from robust_lpips.studies.registration.descent import LEARNING_RATE, OFFSET
-from robust_lpips.studies.registration.figure import (
-    descent_figure,
-    failures_figure,
-    human_figure,
-)
-from robust_lpips.studies.registration.human import FREE, UNREGISTERED
-from robust_lpips.studies.registration.page import (
-    descent_section,
-    estimates_section,
-    failures_section,
-    human_section,
-    who,
-)
+from robust_lpips.studies.registration.figure import PHOTOGRAPHIC, human_figure
+from robust_lpips.studies.registration.human import HUMAN
+from robust_lpips.studies.registration.page import page
 from robust_lpips.studies.registration.scores import (
     counted,
     exact,
@@ -38,6 +27,7 @@ from robust_lpips.studies.registration.settings import RegistrationSettings
 from robust_lpips.studies.registration.tasks import PartTask, tasks
 
 _PEOPLE = "Scores are against people's answers to shifted images (Ghildyal and Liu, ECCV 2022)."
+_CALIBRATED = "The penalty is calibrated from these answers: agreement with them predicts nothing."
 _TRUTH = "The true shift is known: windows are cut from photographs."
 
 
@@ -78,58 +68,17 @@ def tables(results: Results[RegistrationSettings]) -> dict[str, pd.DataFrame]:
     return found
 
 
-def page(results: Results[RegistrationSettings], tables: Tables) -> Iterator[str]:
-    """One section per part."""
-    settings = results.settings
-    yield "# Registration: does alignment do what it says?"
-    yield (
-        "Measured here; nothing is taken from papers but people's answers (Ghildyal and Liu, "
-        "ECCV 2022)."
-    )
-    if "estimates" in tables:
-        yield from estimates_section(settings, tables)
-    if "human_curves" in tables:
-        yield from human_section(settings, tables)
-    if "descent" in tables:
-        yield from descent_section(settings, tables, results.plan.metrics[0])
-    if "failures" in tables:
-        yield from failures_section(settings, tables, results.plan.metrics[0])
-
-
 def figures(results: Results[RegistrationSettings], tables: Tables) -> Mapping[str, Figure]:
     """``human``, ``descent`` and ``failures``, of the parts that are measured."""
     settings, found = results.settings, {}
-    images = {
-        task.part: task.images(results.output)
-        for task in results.of(PartTask)
-        if task.part in ("descent", "failures")
-    }
     if "human_curves" in tables:
-        people = tables["human_people"]
-        found["human"] = human_figure(
-            people,
-            scaled(tables["human_curves"], tables["human_scores"]),
-            f"Distances of shifted images, and who notices the shift\n{who(settings, people)}\n"
-            f"metrics: {settings.n} {settings.note}; times the factor that fits people best, "
-            f"{FREE} times that of {UNREGISTERED}",
-        )
-    if "descent" in images:
-        found["descent"] = descent_figure(
-            tables["descent"],
-            images["descent"],
-            f"Descent to a target {OFFSET} px away\n{results.plan.metrics[0]}, Adam at "
-            f"{LEARNING_RATE:g}, {settings.examples} {settings.note}\n"
-            "images: the first windows; sought: the target, unshifted; then the start and the ends",
-        )
-    if "failures" in images:
-        table = tables["failures"]
-        found["failures"] = failures_figure(
-            table[table["pair"] == 0],
-            images["failures"]["pairs"],
-            "What alignment does to pairs that are hard for it\n"
-            f"the first pair of each case; {results.plan.metrics[0]}: distance unregistered → "
-            f"registered, and registered with penalty human\n{settings.note}",
-        )
+        curves = scaled(tables["human_curves"], tables["human_scores"])
+        found["human"] = human_figure(settings, tables["human_people"], curves)
+    for task in results.of(PartTask):
+        if task.part in PHOTOGRAPHIC:
+            images = task.images(results.output)
+            draw = PHOTOGRAPHIC[task.part]
+            found[task.part] = draw(settings, task.metric, tables[task.part], images)
     return found
 
 
@@ -142,7 +91,8 @@ def records(results: Results[RegistrationSettings], tables: Tables) -> Iterator[
             scores = {name: (row[name], math.nan, math.nan) for name in names}
             weights = keys[row["metric"]]["metric"]["weights"]
             name = f"{row['metric']}, {row['variant']}"
-            yield Record(name, results.settings.n, scores, weights)
+            people = f"{_PEOPLE} {_CALIBRATED}" if row["variant"] == HUMAN else _PEOPLE
+            yield Record(name, results.settings.n, scores, weights, judged_by=people)
     if "estimates" in tables:
         for test in ("in place", "shifted"):
             right = exact(counted(tables["estimates"], test))
@@ -164,5 +114,5 @@ STUDY = Study(
     figures=figures,
     records=records,
     page_name="summary",
-    photographs=("descent", "failures"),
+    photographs=tuple(PHOTOGRAPHIC),
 )

@@ -15,7 +15,7 @@ from robust_lpips.distortions import Composition
 from robust_lpips.registered import Registered
 from robust_lpips.registration import estimate_translation
 from robust_lpips.studies.base import Tick
-from robust_lpips.studies.registration.settings import RADIUS, RegistrationSettings
+from robust_lpips.studies.registration.settings import RADIUS, Measured, RegistrationSettings
 from robust_lpips.studies.registration.windows import Pairs, as_input, cut_pairs, windows
 
 START, UNREGISTERED, REGISTERED = "start", "unregistered", "registered"
@@ -28,9 +28,7 @@ _SHOWN = 3
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
-def measure(
-    settings: RegistrationSettings, metric: Metric, device: str, tick: Tick
-) -> tuple[dict[str, pd.DataFrame], dict[str, np.ndarray]]:
+def measure(settings: RegistrationSettings, metric: Metric, device: str, tick: Tick) -> Measured:
     """Tables ``descent`` (:func:`descend`) and ``descent_results`` (:func:`score`), and images.
 
     The first uint8 (3, H, W, 3) of ``target``, ``sought`` (the target, unshifted), ``start`` and

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -12,7 +14,7 @@ from robust_lpips.comparison import Metric
 from robust_lpips.registered import search_radius
 from robust_lpips.registration import estimate_translation
 from robust_lpips.studies.base import Tick
-from robust_lpips.studies.registration.settings import RADIUS, RegistrationSettings
+from robust_lpips.studies.registration.settings import RADIUS, Measured, RegistrationSettings
 from robust_lpips.studies.registration.windows import (
     Pairs,
     as_pixels,
@@ -23,7 +25,7 @@ from robust_lpips.studies.registration.windows import (
 
 SEVERITIES = (0.1, 0.25, 0.5, 0.75, 1.0)
 MILD_SEVERITIES = (0.1, 0.25, 0.5)
-NONE = "none"
+NONE, BETWEEN = "none", "between"
 # Both move content, though not as a shift does: reported, and not counted.
 MOVING = ("ghosting", "chromatic_aberration")
 STILL = tuple(
@@ -46,91 +48,54 @@ Cells = list[tuple[str, float]]
 
 def measure(
     settings: RegistrationSettings, metric: Metric | None, device: str, tick: Tick
-) -> tuple[dict[str, pd.DataFrame], dict[str, np.ndarray]]:
+) -> Measured:
     """Tables ``estimates`` and ``subpixel`` (refined estimates).
 
     One row per window, distortion and severity: ``distortion, severity, window, textured``, the
     true shift ``true_rows, true_columns`` and the estimate ``rows, columns``, in pixels; and
     ``test``, ``in place`` or ``shifted``.
     """
-    tests = [in_place(settings), shifted(settings), between(settings)]
-    share = 1 / sum(len(cells) for _, cells in tests)
-    place, moved, refined = (
-        estimated(settings, *test, lambda: tick(share), subpixel=test is tests[-1])
-        for test in tests
-    )
-    whole = pd.concat([place.assign(test="in place"), moved.assign(test="shifted")])
-    return {"estimates": whole.reset_index(drop=True), "subpixel": refined}, {}
+    tests = pairs_of_tests(settings)
+    share = 1 / sum(len(cells) for _, cells in tests.values())
+    found = {
+        test: pd.concat(
+            [
+                _estimated(settings, pairs, cell, test == BETWEEN, partial(tick, share))
+                for cell in cells
+            ],
+            ignore_index=True,
+        )
+        for test, (pairs, cells) in tests.items()
+    }
+    between = found.pop(BETWEEN)
+    whole = [table.assign(test=test) for test, table in found.items()]
+    return {"estimates": pd.concat(whole, ignore_index=True), "subpixel": between}, {}
 
 
-def in_place(settings: RegistrationSettings) -> tuple[Pairs, Cells]:
-    """Windows and themselves, distorted."""
-    size = settings.image_size
-    around = windows(settings.split, settings.n, size, settings.seed)
-    return cut_pairs(around, (0, 0), size), list(product((*STILL, *MOVING), SEVERITIES))
+def pairs_of_tests(settings: RegistrationSettings) -> dict[str, tuple[Pairs, Cells]]:
+    """Pairs of each test, and the distortions that their second images get.
 
-
-def shifted(settings: RegistrationSettings) -> tuple[Pairs, Cells]:
-    """Windows that lie whole pixels apart, undistorted and distorted."""
-    side = settings.image_size + 2 * RADIUS
-    around = windows(settings.split, settings.n, side, settings.seed)
+    ``in place``: windows and themselves. ``shifted``: windows that lie whole pixels apart.
+    ``between``: fractions of pixels; windows that lie whole pixels apart are shrunk by means of
+    areas, so that nothing is interpolated.
+    """
+    split, count, size, seed = settings.split, settings.n, settings.image_size, settings.seed
+    names, large = (*STILL, *MOVING), SHRINKING * size
     steps = range(-RADIUS, RADIUS + 1)
     choice = [shift for shift in product(steps, steps) if any(shift)]
-    shifts = np.random.default_rng(settings.seed).choice(choice, settings.n)
-    cells = [(NONE, 0.0), *product((*STILL, *MOVING), MILD_SEVERITIES)]
-    return cut_pairs(around, shifts, settings.image_size), cells
-
-
-def between(settings: RegistrationSettings) -> tuple[Pairs, Cells]:
-    """Windows that lie fractions of pixels apart, clean and with noise.
-
-    Larger windows that lie whole pixels apart are shrunk by means of areas, so that nothing is
-    interpolated.
-    """
-    large, count = SHRINKING * settings.image_size, settings.n
-    around = windows(settings.split, count, large + 2 * LARGEST_FRACTION, settings.seed)
-    rng = np.random.default_rng(settings.seed)
-    shifts = rng.integers(-LARGEST_FRACTION, LARGEST_FRACTION, (count, 2), endpoint=True)
-    first, second, _ = cut_pairs(around, shifts, large)
-    pairs = Pairs(shrunk(first, SHRINKING), shrunk(second, SHRINKING), shifts / SHRINKING)
-    return pairs, [(NONE, 0.0), SUBPIXEL_NOISE]
-
-
-def estimated(
-    settings: RegistrationSettings, pairs: Pairs, cells: Cells, done, *, subpixel: bool = False
-) -> pd.DataFrame:
-    """Estimates for the pairs, the second image of each distorted as every cell says.
-
-    Args:
-        settings: settings of the study.
-        pairs: the pairs.
-        cells: distortions and severities.
-        done: called after each cell.
-        subpixel: refine the estimates.
-    """
-    parts, is_textured = [], textured(pairs.first)
-    radius = search_radius(RADIUS, settings.image_size)
-    for name, severity in cells:
-        distorted = [
-            _distorted(name, window, severity, [settings.seed, i])
-            for i, window in enumerate(pairs.second)
-        ]
-        found = estimate_translation(
-            as_pixels(pairs.first), as_pixels(distorted), radius, subpixel=subpixel
-        )
-        columns = {
-            "distortion": name,
-            "severity": severity,
-            "window": np.arange(len(found)),
-            "textured": is_textured,
-            "true_rows": pairs.shifts[:, 0],
-            "true_columns": pairs.shifts[:, 1],
-            "rows": found[:, 0].numpy(),
-            "columns": found[:, 1].numpy(),
-        }
-        parts.append(pd.DataFrame(columns))
-        done()
-    return pd.concat(parts, ignore_index=True)
+    shifts = np.random.default_rng(seed).choice(choice, count)
+    rng = np.random.default_rng(seed)
+    far = rng.integers(-LARGEST_FRACTION, LARGEST_FRACTION, (count, 2), endpoint=True)
+    place = cut_pairs(windows(split, count, size, seed), (0, 0), size)
+    moved = cut_pairs(windows(split, count, size + 2 * RADIUS, seed), shifts, size)
+    around = windows(split, count, large + 2 * LARGEST_FRACTION, seed)
+    first, second, _ = cut_pairs(around, far, large)
+    between = Pairs(shrunk(first, SHRINKING), shrunk(second, SHRINKING), far / SHRINKING)
+    return {
+        "in place": (place, list(product(names, SEVERITIES))),
+        "shifted": (moved, [(NONE, 0.0), *product(names, MILD_SEVERITIES)]),
+        BETWEEN: (between, [(NONE, 0.0), SUBPIXEL_NOISE]),
+    }
 
 
 def textured(images: np.ndarray) -> np.ndarray:
@@ -138,7 +103,34 @@ def textured(images: np.ndarray) -> np.ndarray:
     return (images @ np.array(_LUMINANCE)).std(axis=(1, 2)) >= TEXTURED_STD
 
 
-def _distorted(name: str, window: np.ndarray, severity: float, seed: list[int]) -> np.ndarray:
-    if name == NONE:
-        return window
-    return distortions.apply(name, window, severity, np.random.default_rng(seed))
+def _estimated(
+    settings: RegistrationSettings,
+    pairs: Pairs,
+    cell: tuple[str, float],
+    subpixel: bool,
+    done: Callable[[], object],
+) -> pd.DataFrame:
+    """Estimates for pairs whose second images are distorted."""
+    name, severity = cell
+    distorted = [
+        window
+        if name == NONE
+        else distortions.apply(name, window, severity, np.random.default_rng([settings.seed, i]))
+        for i, window in enumerate(pairs.second)
+    ]
+    radius = search_radius(RADIUS, settings.image_size)
+    found = estimate_translation(
+        as_pixels(pairs.first), as_pixels(distorted), radius, subpixel=subpixel
+    ).numpy()
+    done()
+    columns = {
+        "distortion": name,
+        "severity": severity,
+        "window": np.arange(len(found)),
+        "textured": textured(pairs.first),
+        "true_rows": pairs.shifts[:, 0],
+        "true_columns": pairs.shifts[:, 1],
+        "rows": found[:, 0],
+        "columns": found[:, 1],
+    }
+    return pd.DataFrame(columns)

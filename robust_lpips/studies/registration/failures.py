@@ -12,21 +12,20 @@ import torch
 
 from robust_lpips import distortions
 from robust_lpips.comparison import Metric
-from robust_lpips.data.photographs import PHOTOGRAPHS, load_photographs
 from robust_lpips.registered import Registered
 from robust_lpips.studies.base import Tick
-from robust_lpips.studies.registration.settings import RADIUS, WIDE_RADIUS, RegistrationSettings
-from robust_lpips.studies.registration.windows import (
-    as_input,
-    cut_pairs,
-    shrunk,
-    windows,
-    windows_of,
+from robust_lpips.studies.registration.settings import (
+    RADIUS,
+    WIDE_RADIUS,
+    Measured,
+    RegistrationSettings,
 )
+from robust_lpips.studies.registration.windows import as_input, cut_pairs, shrunk, windows
 
 GRATING_PERIODS = (3, 4, 6)
 CHECKER_CELL = 2
-TEXTURES = ("brick", "gravel", "grass")
+# Photographs of textures, and their splits.
+TEXTURES = {"brick": "train", "gravel": "val", "grass": "train"}
 TEXTURE_SHIFT = (2, -3)
 WARPS = ("affine_warp", "homography", "cubic_warp")
 WARP_SEVERITIES = (0.25, 0.5, 1.0)
@@ -57,9 +56,7 @@ class Case:
 
 
 @torch.no_grad()
-def measure(
-    settings: RegistrationSettings, metric: Metric, device: str, tick: Tick
-) -> tuple[dict[str, pd.DataFrame], dict[str, np.ndarray]]:
+def measure(settings: RegistrationSettings, metric: Metric, device: str, tick: Tick) -> Measured:
     """Table ``failures``, and the first pair of each case, uint8 ``pairs`` (C, 2, H, W, 3).
 
     One row per case and pair: ``case, radius, pair``; the true shift ``true_rows, true_columns``
@@ -95,14 +92,12 @@ def measure(
 
 def make_cases(settings: RegistrationSettings) -> Iterator[Case]:
     """All cases: a single pair of each deterministic pattern, ``examples`` pairs of others."""
-    yield from _periodic(settings.image_size)
-    yield from _textures(settings)
-    yield from _without_structure(settings)
-    yield from _warps(settings)
-    yield from _shifts(settings)
+    for kind in (_periodic, _textures, _without_structure, _warps, _shifts):
+        yield from kind(settings)
 
 
-def _periodic(size: int) -> Iterator[Case]:
+def _periodic(settings: RegistrationSettings) -> Iterator[Case]:
+    size = settings.image_size
     rows, columns = np.indices((size, size))
     for period in GRATING_PERIODS:
         for part, shift in (("whole", period), ("half", period / 2)):
@@ -123,14 +118,12 @@ def _periodic(size: int) -> Iterator[Case]:
 
 def _textures(settings: RegistrationSettings) -> Iterator[Case]:
     size, count, seed = settings.image_size, settings.examples, settings.seed
-    photographs = {}
-    for split in PHOTOGRAPHS:
-        photographs |= load_photographs(split)
-    for name in TEXTURES:
-        around = windows_of([photographs[name]], count, size + 2 * RADIUS, seed)
+    for name, split in TEXTURES.items():
+        around = windows(split, count, size + 2 * RADIUS, seed, name)
         yield _shifted(name, around, TEXTURE_SHIFT, size, RADIUS)
     wide = size + 2 * WIDE_RADIUS
-    around = shrunk(windows_of([photographs["brick"]], count, _SHRINKING * wide, seed), _SHRINKING)
+    brick = windows(TEXTURES["brick"], count, _SHRINKING * wide, seed, "brick")
+    around = shrunk(brick, _SHRINKING)
     yield _shifted(f"brick, 1/{_SHRINKING} of the size", around, TEXTURE_SHIFT, size, WIDE_RADIUS)
     repeats = -(-wide // TILE)
     tiled = np.tile(windows(settings.split, count, TILE, seed), (1, repeats, repeats, 1))

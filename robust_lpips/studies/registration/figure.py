@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -26,24 +26,28 @@ from robust_lpips.plotting import (
     shift_axis,
     title_height,
 )
+from robust_lpips.studies.registration.descent import LEARNING_RATE, OFFSET
+from robust_lpips.studies.registration.human import FREE, UNREGISTERED
+from robust_lpips.studies.registration.page import who
+from robust_lpips.studies.registration.settings import RegistrationSettings
 
 _PER_LINE = 4
 
+Images = Mapping[str, np.ndarray]
 
-def human_figure(people: pd.DataFrame, curves: pd.DataFrame, title: str) -> Figure:
+
+def human_figure(
+    settings: RegistrationSettings, people: pd.DataFrame, curves: pd.DataFrame
+) -> Figure:
     """Share of people who notice a shift, and scaled distances, one panel per metric.
 
-    Args:
-        people: ``shift`` (pixels), ``noticed, noticed_low, noticed_high``, shares (NaN where there
-            is no interval).
-        curves: ``metric, variant, shift`` (pixels) and ``scaled``, the distance in units of shares.
-        title: its first line is the heading; further lines give the conditions.
-
-    Raises:
-        ValueError: if there are no curves.
+    From the table ``human_people``, and curves of :func:`~.scores.scaled`.
     """
-    if curves.empty:
-        raise ValueError("curves has no rows")
+    title = (
+        f"Distances of shifted images, and who notices the shift\n{who(settings, people)}\n"
+        f"metrics: {settings.n} {settings.note}; times the factor that fits people best, "
+        f"{FREE} times that of {UNREGISTERED}"
+    )
     shown = dict(iter(curves.groupby("metric", sort=False)))
     top = title_height(title) + 0.3
     with figure((1.2 + 4.3 * max(2, len(shown)), top + 3.9), title) as fig:
@@ -57,63 +61,63 @@ def human_figure(people: pd.DataFrame, curves: pd.DataFrame, title: str) -> Figu
 
 
 def descent_figure(
-    curves: pd.DataFrame, images: Mapping[str, Sequence[np.ndarray]], title: str
+    settings: RegistrationSettings, metric: str, curves: pd.DataFrame, images: Images
 ) -> Figure:
     """Losses of optimised images over the steps, next to the images.
 
-    Args:
-        curves: ``loss`` (its name), ``step, window, value``.
-        images: images of the same windows by name, uint8 (H, W, 3).
-        title: its first line is the heading; further lines give the conditions.
-
-    Raises:
-        ValueError: if there are no curves.
+    From the table ``descent``, and images of the same windows by name, uint8 (N, H, W, 3).
     """
-    if curves.empty:
-        raise ValueError("curves has no rows")
+    title = (
+        f"Descent to a target {OFFSET} px away\n{metric}, Adam at {LEARNING_RATE:g}, "
+        f"{settings.examples} {settings.note}\n"
+        "images: the first windows; sought: the target, unshifted; then the start and the ends"
+    )
     top, line = title_height(title) + 0.3, THUMBNAIL + 0.2
     rows = list(zip(*images.values(), strict=True))
-    right = len(images) * THUMBNAIL + 0.45
+    left, right = 5.85, len(images) * THUMBNAIL + 0.45
     height = max(3.2, len(rows) * line - 0.2)
     with figure((5.6 + right, top + height + 0.6), title) as fig:
-        (axes,) = panels(fig, 1, left=0.75, right=right, top=top, height=height, gap=0)
-        for i, (name, losses) in enumerate(curves.groupby("loss", sort=False)):
+        (axes,) = panels(fig, 1, left=1.0, right=right, top=top, height=height, gap=0)
+        for color, (name, losses) in zip(LINES, curves.groupby("loss", sort=False), strict=False):
             for _, window in losses.groupby("window"):
-                axes.plot(window["step"], window["value"], color=LINES[i], alpha=0.3, lw=0.7)
+                axes.plot(window["step"], window["value"], color=color, alpha=0.3, lw=0.7)
             mean = losses.groupby("step")["value"].mean()
-            axes.plot(mean.index, mean, color=LINES[i], lw=2.0, label=f"{name}, mean")
+            axes.plot(mean.index, mean, color=color, lw=2.0, label=f"{name}, mean")
         axes.set(yscale="log", xlabel="step", ylabel="loss (thin: each window)")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(loc="upper right")
         for i, row in enumerate(rows):
-            draw_thumbnails(fig, 5.6 + 0.25, top + i * line, row, list(images))
+            draw_thumbnails(fig, left, top + i * line, row, list(images))
     return fig
 
 
-def failures_figure(table: pd.DataFrame, pairs: np.ndarray, title: str) -> Figure:
-    """Pairs of images, with the estimated shift and distances before and after alignment.
+def failures_figure(
+    settings: RegistrationSettings, metric: str, table: pd.DataFrame, images: Images
+) -> Figure:
+    """First pair of each case, its estimated shift, and distances before and after alignment.
 
-    Args:
-        table: one row per case: ``case, radius``; ``true_rows, true_columns`` (NaN: none), ``rows,
-            columns``, in pixels; ``unregistered, registered, human``, distances.
-        pairs: uint8 (C, 2, H, W, 3), both images of each case.
-        title: its first line is the heading; further lines give the conditions.
-
-    Raises:
-        ValueError: if there are no cases.
+    From the table ``failures``, and as ``pairs`` uint8 (C, 2, H, W, 3) of its first pairs.
     """
-    if table.empty:
-        raise ValueError("table has no rows")
+    title = (
+        "What alignment does to pairs that are hard for it\n"
+        f"the first pair of each case; {metric}: distance unregistered → registered, and "
+        f"registered with penalty human\n{settings.note}"
+    )
+    rows = table[table["pair"] == 0].to_dict("records")
     width, height = 2 * THUMBNAIL + 0.45, THUMBNAIL + 1.05
-    top, lines = title_height(title) + 0.1, -(-len(table) // _PER_LINE)
+    top, lines = title_height(title) + 0.1, -(-len(rows) // _PER_LINE)
     with figure((0.2 + _PER_LINE * width, top + lines * height), title) as fig:
-        for i, (row, pair) in enumerate(zip(table.to_dict("records"), pairs, strict=True)):
+        for i, (row, pair) in enumerate(zip(rows, images["pairs"], strict=True)):
             left, above = 0.25 + i % _PER_LINE * width, top + i // _PER_LINE * height
             draw_heading(fig, left, above, row["case"], size=9)
             draw_thumbnails(fig, left, above + 0.2, pair, ("first", "second"))
             below = above + 0.2 + THUMBNAIL + 0.12
             draw_cells(fig, left, below, 0.16, (2 * THUMBNAIL,), _alignment(row))
     return fig
+
+
+# Figures that show photographs, by part.
+PHOTOGRAPHIC = {"descent": descent_figure, "failures": failures_figure}
 
 
 def _draw_noticed(axes: Axes, people: pd.DataFrame, rows: pd.DataFrame) -> None:

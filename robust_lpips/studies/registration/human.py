@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 import torch
 
 from robust_lpips.comparison import Metric
 from robust_lpips.registered import Registered
 from robust_lpips.studies.base import Tick
-from robust_lpips.studies.registration.settings import WIDE_RADIUS, RegistrationSettings
+from robust_lpips.studies.registration.settings import WIDE_RADIUS, Measured, RegistrationSettings
 from robust_lpips.studies.registration.windows import as_input, cut_pairs, windows
 
 UNREGISTERED, FREE, HUMAN = "unregistered", "registered", "registered, human"
@@ -17,9 +16,7 @@ SHIFTS = range(WIDE_RADIUS + 1)
 
 
 @torch.no_grad()
-def measure(
-    settings: RegistrationSettings, metric: Metric, device: str, tick: Tick
-) -> tuple[dict[str, pd.DataFrame], dict[str, np.ndarray]]:
+def measure(settings: RegistrationSettings, metric: Metric, device: str, tick: Tick) -> Measured:
     """Table ``human_curves``, mean distances between windows some columns apart.
 
     One row per variant and shift: ``variant, shift`` (pixels), ``n``, and ``distance`` in the

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import pandas as pd
 
 from robust_lpips.registered import search_radius
-from robust_lpips.studies.base import Tables, pivot_in_order
+from robust_lpips.studies.base import Results, Tables, pivot_in_order
 from robust_lpips.studies.registration.descent import LEARNING_RATE, OFFSET, START_DISTORTION
 from robust_lpips.studies.registration.estimates import (
     LARGEST_FRACTION,
@@ -51,8 +52,25 @@ _READING = """\
   between registered and human with the unregistered distances of the same column."""
 
 
-def estimates_section(settings: RegistrationSettings, tables: Tables) -> Iterator[str]:
-    """Share of right estimates, and the cells that fall short."""
+def page(results: Results[RegistrationSettings], tables: Tables) -> Iterator[str]:
+    """One section per part that is measured."""
+    yield "# Registration: does alignment do what it says?"
+    yield (
+        "Measured here; nothing is taken from papers but people's answers (Ghildyal and Liu, "
+        "ECCV 2022)."
+    )
+    sections = {
+        "estimates": _estimates,
+        "human_curves": _human,
+        "descent": partial(_descent, metric=results.plan.metrics[0]),
+        "failures": partial(_failures, metric=results.plan.metrics[0]),
+    }
+    for table, section in sections.items():
+        if table in tables:
+            yield from section(results.settings, tables)
+
+
+def _estimates(settings: RegistrationSettings, tables: Tables) -> Iterator[str]:
     whole, between = tables["estimates"], tables["subpixel"]
     place = whole[whole["test"] == "in place"]
     moved = whole[(whole["test"] == "shifted") & whole["textured"]]
@@ -87,8 +105,7 @@ def estimates_section(settings: RegistrationSettings, tables: Tables) -> Iterato
     yield to_markdown(errors_between(between), {"median": ".3f", "p95": ".3f"})
 
 
-def human_section(settings: RegistrationSettings, tables: Tables) -> Iterator[str]:
-    """People's answers, distances, and how well they agree."""
+def _human(settings: RegistrationSettings, tables: Tables) -> Iterator[str]:
     people, curves = tables["human_people"], tables["human_curves"]
     numbers = {"spearman": ".3f", "factor": ".3g", "mse": ".4f", "mse_monotone": ".4f"}
     bounds = people[["noticed", "noticed_low", "noticed_high"]].to_numpy()
@@ -109,15 +126,12 @@ def human_section(settings: RegistrationSettings, tables: Tables) -> Iterator[st
     yield to_markdown(shares)
     yield "Distances, in each metric's own unit:"
     shown = curves.assign(
-        key=curves["metric"] + "\n" + curves["variant"],
-        cell=curves["distance"].map("{:.3g}".format),
-        shift=curves["shift"].map("{} px".format),
+        shift=curves["shift"].map("{} px".format), distance=curves["distance"].map("{:.3g}".format)
     )
-    wide = pivot_in_order(shown, "key", "shift", "cell")
-    names = wide.pop("key").str.split("\n", expand=True)
-    wide.insert(0, "metric", names[0])
-    wide.insert(1, "variant", names[1])
-    yield to_markdown(wide)
+    keys = ["metric", "variant"]
+    wide = shown.pivot(index=keys, columns="shift", values="distance")
+    wide = wide.loc[list(shown[keys].drop_duplicates().itertuples(index=False, name=None))]
+    yield to_markdown(wide.reset_index())
     yield (
         "spearman: rank correlation with the share noticed, over shifts. mse: mean squared error "
         "after the one factor that fits best. mse_monotone: after the best monotone function, "
@@ -137,8 +151,7 @@ def human_section(settings: RegistrationSettings, tables: Tables) -> Iterator[st
         yield to_markdown(tables["human_halves"], {"mse": ".4f", "spearman": ".3f"})
 
 
-def descent_section(settings: RegistrationSettings, tables: Tables, metric: str) -> Iterator[str]:
-    """Results of the optimisation, and its course."""
+def _descent(settings: RegistrationSettings, tables: Tables, metric: str) -> Iterator[str]:
     start = " and ".join(f"{name} at severity {severity}" for name, severity in START_DISTORTION)
     yield "## Descent"
     yield (
@@ -168,8 +181,7 @@ def descent_section(settings: RegistrationSettings, tables: Tables, metric: str)
     yield to_markdown(courses, {"first": ".4f", "last": ".4f"})
 
 
-def failures_section(settings: RegistrationSettings, tables: Tables, metric: str) -> Iterator[str]:
-    """Estimates and distances of each case, and how to read them."""
+def _failures(settings: RegistrationSettings, tables: Tables, metric: str) -> Iterator[str]:
     formats = dict.fromkeys(("stayed", "right"), ".0f")
     formats |= dict.fromkeys(("unregistered", "registered", "human"), ".4f")
     yield "## Failures"

@@ -33,15 +33,11 @@ def counted(table: pd.DataFrame, test: str) -> pd.DataFrame:
 
 
 def shares(table: pd.DataFrame) -> pd.DataFrame:
-    """Share of right estimates in each cell.
+    """Share of right estimates in each cell of a table ``estimates``.
 
-    Args:
-        table: rows of the table ``estimates``.
-
-    Returns:
-        One row per distortion and severity: ``distortion, severity, n``; in percent ``exact``, the
-        true shift, ``stayed``, wrong and no shift, and ``wrong``, all others; ``farthest``, the
-        largest error along an axis in pixels.
+    One row per distortion and severity: ``distortion, severity, n``; in percent ``exact``, the
+    true shift, ``stayed``, wrong and no shift, and ``wrong``, all others; ``farthest``, the
+    largest error along an axis in pixels.
     """
     right = exact(table)
     stayed = ~right & (table["rows"] == 0) & (table["columns"] == 0)
@@ -57,14 +53,10 @@ def shares(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def errors_between(table: pd.DataFrame) -> pd.DataFrame:
-    """Errors of refined estimates along each axis.
+    """Errors of refined estimates, a table ``subpixel``, along each axis.
 
-    Args:
-        table: rows of the table ``subpixel``.
-
-    Returns:
-        One row per distortion, axis and reach of the true shift along it: ``distortion, axis,
-        shift, n``; ``median`` and ``p95`` of the absolute error in pixels.
+    One row per distortion, axis and reach of the true shift along it: ``distortion, axis, shift,
+    n``; ``median`` and ``p95`` of the absolute error in pixels.
     """
     parts = [
         table[["distortion"]].assign(
@@ -80,15 +72,11 @@ def errors_between(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def failure_means(table: pd.DataFrame) -> pd.DataFrame:
-    """Means of each case.
+    """Means of each case of a table ``failures``.
 
-    Args:
-        table: the table ``failures``.
-
-    Returns:
-        One row per case: ``case, radius, n``; the ``true`` shift and the ``first estimate`` as
-        text; ``stayed`` and ``right``, the percentage of estimates that are no shift, and the true
-        one (NaN: there is none); and mean ``unregistered, registered, human``.
+    One row per case: ``case, radius, n``; the ``true`` shift and the ``first estimate`` as text;
+    ``stayed`` and ``right``, the percentage of estimates that are no shift, and the true one (NaN:
+    there is none); and mean ``unregistered, registered, human``.
     """
     rows = []
     for name, pairs in table.groupby("case", sort=False):
@@ -148,16 +136,11 @@ def people_table(responses: pd.DataFrame | None, seed: int = 0) -> pd.DataFrame:
 
 
 def human_scores(curves: pd.DataFrame, noticed: np.ndarray) -> pd.DataFrame:
-    """Agreement of distances with the share of people who notice a shift.
+    """Agreement of a table ``human_curves`` with the shares (S,) of people who notice each shift.
 
-    Args:
-        curves: the table ``human_curves``.
-        noticed: (S,) people's share at each shift.
-
-    Returns:
-        One row per metric and variant: ``metric, variant``; ``spearman``, in [-1, 1], NaN for a
-        constant; ``factor``, which scales distances best, and ``mse``, the mean squared error
-        then; ``mse_monotone``, that of the best monotone function of the distance.
+    One row per metric and variant: ``metric, variant``; ``spearman``, in [-1, 1], NaN for a
+    constant; ``factor``, which scales distances best, and ``mse``, the mean squared error then;
+    ``mse_monotone``, that of the best monotone function of the distance.
     """
     rows = [
         {
@@ -257,9 +240,8 @@ def scaled(curves: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
 
 def _by_variant(curves: pd.DataFrame) -> dict[tuple[str, str], np.ndarray]:
     """Distances (S,) in the order of shifts, by metric and variant."""
-    groups = curves.sort_values("shift", kind="stable").groupby(["metric", "variant"], sort=False)
-    found = {key: curve["distance"].to_numpy() for key, curve in groups}
-    return {key: found[key] for key in dict.fromkeys(zip(curves["metric"], curves["variant"]))}
+    groups = curves.groupby(["metric", "variant"], sort=False)
+    return {key: curve.sort_values("shift")["distance"].to_numpy() for key, curve in groups}
 
 
 def _noticed(counts: np.ndarray) -> np.ndarray:

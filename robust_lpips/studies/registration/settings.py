@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+import pandas as pd
 
 from robust_lpips.data.photographs import PHOTOGRAPHS
 from robust_lpips.registration import least_side
@@ -13,6 +17,9 @@ PARTS = ("estimates", "human", "descent", "failures")
 # The default radius of Registered, and one that spans the shifts that people were asked about.
 RADIUS = 3
 WIDE_RADIUS = 9
+
+# Tables and images of a part, by name.
+Measured = tuple[Mapping[str, pd.DataFrame], Mapping[str, np.ndarray]]
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,8 @@ from robust_lpips.tables import write_csv
 
 _IMAGES_FILE = "images.npz"
 _PARTS = {"estimates": estimates, "human": human, "descent": descent, "failures": failures}
-# Settings that the results of each part depend on.
-_SETTINGS = {
-    "estimates": ("split", "n", "image_size", "seed"),
-    "human": ("split", "n", "image_size", "seed"),
-    "descent": ("split", "examples", "steps", "image_size", "seed"),
-    "failures": ("split", "examples", "image_size", "seed"),
-}
+# Settings that measurements depend on; the others are about people's answers.
+_SETTINGS = ("split", "n", "examples", "steps", "image_size", "seed")
 # Source files that results depend on besides those of distances and of the part itself.
 _SOURCES = (
     "data/photographs.py",
@@ -67,16 +62,15 @@ class PartTask(Task):
         sources = (*_SOURCES, f"studies/registration/{self.part}.py")
         seed = self.settings.seed
         return {
-            "settings": {name: getattr(self.settings, name) for name in _SETTINGS[self.part]},
+            "settings": {name: getattr(self.settings, name) for name in _SETTINGS},
             "metric": identity_of(load_metric, self.metric, seed).key if self.metric else None,
             "photographs": _photographs_digests(),
             "source": source_digest(more=sources),
         }
 
     def do(self, stage: str, output: Path, tick: Tick) -> Mapping[str, Any]:
-        metric, seed = None, self.settings.seed
-        if self.metric:
-            metric = load_or_leave_out(load_metric, self.metric, self.device, seed)
+        load = partial(load_or_leave_out, load_metric, self.metric, self.device)
+        metric = load(self.settings.seed) if self.metric else None
         tables, images = _PARTS[self.part].measure(self.settings, metric, self.device, tick)
         folder = output / self.folder
         for name, table in tables.items():
@@ -120,7 +114,7 @@ def tasks(study: Study[RegistrationSettings], plan: Plan[RegistrationSettings]) 
     ]
 
 
-@functools.cache
+@cache
 def _photographs_digests() -> dict[str, str]:
     """Digest of each photograph's file."""
     return {

@@ -25,20 +25,23 @@ class Pairs(NamedTuple):
     shifts: np.ndarray
 
 
-def windows(split: str, count: int, side: int, seed: int) -> np.ndarray:
+def windows(split: str, count: int, side: int, seed: int, only: str = "") -> np.ndarray:
     """Random windows of photographs, which take turns: uint8 (count, side, side, 3).
 
     Nothing is padded or resampled. Windows that are almost blank are drawn again.
 
+    Args:
+        split: split of the photographs.
+        count: number of windows.
+        side: side of the windows in pixels.
+        seed: seed of their places.
+        only: name of the only photograph to take.
+
     Raises:
         ValueError: if no photograph of that split is as large.
     """
-    photographs = load_photographs(split, smallest_side=side)
-    return windows_of(list(photographs.values()), count, side, seed)
-
-
-def windows_of(photographs: Sequence[np.ndarray], count: int, side: int, seed: int) -> np.ndarray:
-    """The same from photographs (H, W, 3) that are at least as large."""
+    loaded = load_photographs(split, smallest_side=side)
+    photographs = [loaded[only]] if only else list(loaded.values())
     return np.stack(
         [
             random_window(

@@ -13,7 +13,7 @@ from robust_lpips.data.user_study import read_responses
 from robust_lpips.studies.base import Record, Results, Source, Study, Tables
 from robust_lpips.studies.registration.figure import PHOTOGRAPHIC, human_figure
 from robust_lpips.studies.registration.human import HUMAN
-from robust_lpips.studies.registration.page import page
+from robust_lpips.studies.registration.parts import PartTask, tasks
 from robust_lpips.studies.registration.scores import (
     counted,
     exact,
@@ -23,8 +23,8 @@ from robust_lpips.studies.registration.scores import (
     scaled,
     split_half,
 )
+from robust_lpips.studies.registration.sections import page
 from robust_lpips.studies.registration.settings import RegistrationSettings
-from robust_lpips.studies.registration.tasks import PartTask, tasks
 
 _PEOPLE = "Scores are against people's answers to shifted images (Ghildyal and Liu, ECCV 2022)."
 _CALIBRATED = "The penalty is calibrated from these answers: agreement with them predicts nothing."

@@ -28,7 +28,7 @@ from robust_lpips.plotting import (
 )
 from robust_lpips.studies.registration.descent import LEARNING_RATE, OFFSET
 from robust_lpips.studies.registration.human import FREE, UNREGISTERED
-from robust_lpips.studies.registration.page import who
+from robust_lpips.studies.registration.sections import who
 from robust_lpips.studies.registration.settings import RegistrationSettings
 
 _PER_LINE = 4

@@ -64,7 +64,7 @@ class PartTask(Task):
         return {
             "settings": {name: getattr(self.settings, name) for name in _SETTINGS},
             "metric": identity_of(load_metric, self.metric, seed).key if self.metric else None,
-            "photographs": _photographs_digests(),
+            "photographs": _photographs(),
             "source": source_digest(more=sources),
         }
 
@@ -85,12 +85,12 @@ class PartTask(Task):
 
     def tables(self, output: Path) -> dict[str, pd.DataFrame]:
         """The tables, as they were measured."""
-        return {
-            name: pd.read_csv(
-                output / self.folder / f"{name}.csv", dtype=dtypes, float_precision="round_trip"
-            )
-            for name, dtypes in record_of(self, output)["results"]["dtypes"].items()
-        }
+        tables = {}
+        for name, dtypes in record_of(self, output)["results"]["dtypes"].items():
+            path = output / self.folder / f"{name}.csv"
+            text = pd.read_csv(path, dtype=str, keep_default_na=False)
+            tables[name] = pd.DataFrame({c: _typed(text[c], dtype) for c, dtype in dtypes.items()})
+        return tables
 
     def images(self, output: Path) -> dict[str, np.ndarray]:
         """The images, by name."""
@@ -114,8 +114,15 @@ def tasks(study: Study[RegistrationSettings], plan: Plan[RegistrationSettings]) 
     ]
 
 
+def _typed(text: pd.Series, dtype: str) -> pd.Series:
+    if dtype == "bool":
+        return text == "True"
+    # Left to Python, because pandas parses the last bit right only in some versions.
+    return pd.Series(text.replace("", "nan").to_numpy(dtype=object)).astype(dtype)
+
+
 @cache
-def _photographs_digests() -> dict[str, str]:
+def _photographs() -> dict[str, str]:
     """Digest of each photograph's file."""
     return {
         name: file_digest(photograph_path(file))

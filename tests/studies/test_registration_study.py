@@ -446,10 +446,14 @@ class TestRun:
             run(STUDY, Plan(settings, ("l2",)), tmp_path / "new")
         assert not (tmp_path / "new").exists()
 
-    def test_a_metric_that_is_unavailable_is_left_out(self, tmp_path):
+    def test_metrics_that_are_unavailable_or_fail_are_left_out(self, tmp_path, monkeypatch):
+        (tmp_path / "brittle.py").write_text("def factory():\n    return lambda a, b: a[9]\n")
+        monkeypatch.syspath_prepend(tmp_path)
         settings = RegistrationSettings(**TINY, parts=("human",))
-        page = run(STUDY, Plan(settings, ("l2", "gti-cnn")), tmp_path)
+        plan = Plan(settings, ("l2", "gti-cnn", "brittle:factory"))
+        page = run(STUDY, plan, tmp_path)
         assert "- gti-cnn: " in page
+        assert "- brittle:factory: failed with IndexError" in page
         assert set(pd.read_csv(tmp_path / "human_curves.csv")["metric"]) == {"l2"}
 
     @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -123,12 +124,8 @@ class MetricTask(Task):
     def do(self, stage: str, output: Path, tick: Tick) -> None:
         work, part = self.work(stage), self._part
         metric = load_or_leave_out(self.load, self.metric, self.device, self.settings.seed)
-        try:
+        with errors_leave_out():
             table = part.measure(metric, self.device, lambda share: tick(share * work))
-        # Metrics of others raise errors of every kind, at images too small for them, say.
-        except Exception as error:
-            first, *_ = [*str(error).strip().splitlines(), "no message"]
-            raise LeftOut(f"failed with {type(error).__name__}: {portable(first)}") from error
         write_distances(table, output / self.folder / DISTANCES_FILE)
 
     def work(self, stage: str) -> float:
@@ -154,6 +151,17 @@ def file_stem(name: str) -> str:
     """Name of a metric as a file's, different for different names: paths have slashes."""
     stem = re.sub(r"[^\w.-]+", "-", name)
     return stem if stem == name else f"{stem}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+@contextmanager
+def errors_leave_out() -> Iterator[None]:
+    """Turn an error of a metric into the reason why its task is left out."""
+    try:
+        yield
+    # Metrics of others raise errors of every kind, at images too small for them, say.
+    except Exception as error:
+        first, *_ = [*str(error).strip().splitlines(), "no message"]
+        raise LeftOut(f"failed with {type(error).__name__}: {portable(first)}") from error
 
 
 def portable(text: str) -> str:

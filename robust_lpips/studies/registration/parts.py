@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from robust_lpips._files import atomic_path
 from robust_lpips.comparison import load_metric
 from robust_lpips.data.photographs import PHOTOGRAPHS, photograph_path
 from robust_lpips.studies.base import Plan, Study, Task, Tick, file_stem
-from robust_lpips.studies.base.measuring import identity_of, load_or_leave_out
+from robust_lpips.studies.base.measuring import errors_leave_out, identity_of, load_or_leave_out
 from robust_lpips.studies.base.provenance import file_digest, source_digest
 from robust_lpips.studies.base.tasks import record_of
 from robust_lpips.studies.registration import descent, estimates, failures, human
@@ -29,6 +30,7 @@ _SETTINGS = ("split", "n", "examples", "steps", "image_size", "seed")
 # Source files that results depend on besides those of distances and of the part itself.
 _SOURCES = (
     "data/photographs.py",
+    "data/sample.py",
     "data/shifted.py",
     "distortions",
     "studies/registration/settings.py",
@@ -71,7 +73,8 @@ class PartTask(Task):
     def do(self, stage: str, output: Path, tick: Tick) -> Mapping[str, Any]:
         load = partial(load_or_leave_out, load_metric, self.metric, self.device)
         metric = load(self.settings.seed) if self.metric else None
-        tables, images = _PARTS[self.part].measure(self.settings, metric, self.device, tick)
+        with errors_leave_out() if self.metric else nullcontext():
+            tables, images = _PARTS[self.part].measure(self.settings, metric, self.device, tick)
         folder = output / self.folder
         for name, table in tables.items():
             write_csv(table, folder / f"{name}.csv")

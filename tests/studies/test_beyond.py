@@ -14,7 +14,7 @@ from robust_lpips.comparison import MetricUnavailable
 from robust_lpips.data import TwoAFCDataset
 from robust_lpips.evaluation import rank_flip_rate
 from robust_lpips.studies import beyond
-from robust_lpips.studies.base import MetricTask, Plan
+from robust_lpips.studies.base import LeftOut, MetricTask, Plan
 from robust_lpips.studies.base.records import read
 from robust_lpips.studies.base.runner import run
 from robust_lpips.studies.base.tasks import RECORD_FILE, staleness
@@ -145,6 +145,24 @@ def test_rows_whose_network_is_unavailable_are_left_out(root, tmp_path, monkeypa
     page = run(STUDY, plan, tmp_path)
     assert f"- alexnet-vanilla, {design}: needs weights in ~/cache" in page
     assert set(pd.read_csv(tmp_path / "summary.csv")["row"]) == {"alexnet-untrained"}
+
+
+def test_rows_are_compared_with_complete_networks_only(root, tmp_path, monkeypatch):
+    do = MetricTask.do
+
+    def broken(task, *arguments):
+        if (task.metric, task.part) == ("alexnet-untrained", "warp"):
+            raise LeftOut("failed")
+        return do(task, *arguments)
+
+    monkeypatch.setattr(MetricTask, "do", broken)
+    design = "alexnet-untrained-registered"
+    with pytest.raises(ValueError, match="no row is complete; left out: alexnet-untrained"):
+        run(STUDY, Plan(settings_of(root, [design], n=2)), tmp_path)
+    page = run(STUDY, Plan(settings_of(root, [BASE, design], n=2)), tmp_path)
+    assert set(pd.read_csv(tmp_path / "summary.csv")["row"]) == {BASE}
+    assert design in page
+    assert "- alexnet-untrained: failed" in page
 
 
 def table(d0, d1, judge=1.0, views=("full", "shift-0", "shift-1", "shift-2", "shift-3")):

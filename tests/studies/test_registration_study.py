@@ -289,9 +289,15 @@ class TestDescent:
     def test_descends_and_tells_gradients_that_are_not_finite(self):
         start, target = torch.zeros(2, 3, 24, 24), torch.full((2, 3, 24, 24), 0.5)
         weight = torch.tensor([1.0, torch.nan])
+        done = []
         images, table = descend(
-            lambda a, b: weight * (a - b).square().mean((1, 2, 3)), start, target, steps=3
+            lambda a, b: weight * (a - b).square().mean((1, 2, 3)),
+            start,
+            target,
+            steps=3,
+            done=lambda: done.append(1),
         )
+        assert len(done) == 3
         assert table.groupby("window")["finite"].all().tolist() == [True, False]
         values = table.loc[table["window"] == 0, "value"]
         assert all(a > b for a, b in pairwise(values))

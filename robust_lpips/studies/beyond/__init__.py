@@ -41,6 +41,7 @@ from robust_lpips.studies.beyond.measuring import (
     BATCH,
     DIRECTIONS,
     HORIZONTAL,
+    PARTS,
     ROUNDS,
     SEVERITY,
     WARP,
@@ -70,11 +71,14 @@ def tables(results: Results[BeyondSettings]) -> dict[str, pd.DataFrame]:
     ratios = {
         task.metric: results.record(task)["results"]["ratio"] for task in results.of(TimeTask)
     }
-    measured = {part: results.distances(part) for part in (HORIZONTAL, *DIRECTIONS, WARP)}
-    found = []
-    for row in _complete(results):
+    measured = {part: results.distances(part) for part in PARTS}
+    rows, found = _complete(results), []
+    if not rows:
+        raise ValueError(f"no row is complete; left out: {', '.join(results.left_out)}")
+    for row in rows:
         own, base = (
-            {part: rows[name] for part, rows in measured.items()} for name in (row.name, row.base)
+            {part: by_row[name] for part, by_row in measured.items()}
+            for name in (row.name, row.base)
         )
         scores = row_scores(own, None if row.is_base else base, results.settings.seed)
         costs = [
@@ -144,6 +148,9 @@ def page(results: Results[BeyondSettings], tables: Tables) -> Iterator[str]:
             f"{JUDGE} is the judge itself: unchanged, its agreement is 100 % by construction, and "
             "its designs can only lose."
         )
+    shown = {row.name for row in rows} | set(results.left_out)
+    if alone := [row.name for row in chosen(settings.rows) if row.name not in shown]:
+        yield f"Not shown, because their networks are left out: {', '.join(alone)}."
     yield "## Accuracy, horizontal shifts and cost"
     yield (
         f"Accuracy is {source.accuracy}, in percent, on the uncropped patches. difference: to the "
@@ -231,9 +238,7 @@ STUDY = Study(
 
 def _complete(results: Results[BeyondSettings]) -> list[Row]:
     """Rows of which everything is measured, the base included."""
-    done = set.intersection(
-        *(set(results.distances(part)) for part in (HORIZONTAL, *DIRECTIONS, WARP))
-    )
+    done = set.intersection(*(set(results.distances(part)) for part in PARTS))
     timed = {task.metric for task in results.of(TimeTask)}
     rows = [row for row in chosen(results.settings.rows) if {row.name, row.base} <= done]
     return [row for row in rows if row.is_base or row.name in timed]

@@ -39,6 +39,7 @@ DIRECTIONS = {
     "diagonal": (ShiftViews(1, (1, 1)), "rrf_1", "rrf_1_diagonal"),
     "half-pixel": (ShiftViews(1, step=0.5), "rrf_0.5", "rrf_0.5"),
 }
+PARTS = (HORIZONTAL, *DIRECTIONS, WARP)
 # Severity of the warp and of the noise that it is compared with.
 SEVERITY = 0.25
 DISTORTIONS = {"p0": "cubic_warp", "p1": "gaussian_white_noise"}

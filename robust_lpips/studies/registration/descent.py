@@ -66,7 +66,7 @@ def make_pairs(settings: RegistrationSettings) -> Pairs:
 
 
 def descend(
-    loss: Loss, start: Tensor, target: Tensor, steps: int, done: Callable[[], object] = int
+    loss: Loss, start: Tensor, target: Tensor, steps: int, done: Callable[[], object]
 ) -> tuple[Tensor, pd.DataFrame]:
     """Minimise ``loss(images, target)`` over the images by Adam.
 

@@ -94,7 +94,7 @@ def run(
     if any(map(_is_pending, finished, [output] * len(finished))):
         return None
     if tasks and not finished:
-        raise ValueError(f"nothing can be measured: {_reasons(_by_metric(left_out, tasks))}")
+        raise ValueError(f"nothing can be measured: {_reasons(left_out)}")
     results = Results(plan, source, output, finished, _by_metric(left_out, tasks))
     return write_report(study, results, command)
 

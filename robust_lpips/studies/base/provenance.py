@@ -34,6 +34,7 @@ COMPUTING = (
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
+@functools.cache
 def source_digest(root: Path = _PACKAGE, more: tuple[str, ...] = ()) -> str:
     """SHA-256 of the code that computes distances, without its comments and docstrings.
 
@@ -41,11 +42,6 @@ def source_digest(root: Path = _PACKAGE, more: tuple[str, ...] = ()) -> str:
         root: folder of the package.
         more: further files and folders in it that results depend on.
     """
-    return _source_digest(root, more)
-
-
-@functools.cache
-def _source_digest(root: Path, more: tuple[str, ...]) -> str:
     digest = hashlib.sha256()
     for name in (*COMPUTING, *more):
         path = root / name

@@ -27,7 +27,7 @@ _IMAGES_FILE = "images.npz"
 _PARTS = {"estimates": estimates, "human": human, "descent": descent, "failures": failures}
 # Settings that measurements depend on; the others are about people's answers.
 _SETTINGS = ("split", "n", "examples", "steps", "image_size", "seed")
-# Source files that results depend on besides those of distances and of the part itself.
+# Sources of results, in addition to those of distances and of the part itself.
 _SOURCES = (
     "data/photographs.py",
     "data/sample.py",

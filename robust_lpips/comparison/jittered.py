@@ -39,6 +39,7 @@ class Jittered(nn.Module):
         if not amplitude > 0:
             raise ValueError(f"amplitude must be positive; got {amplitude!r}")
         self.metric = metric
+        self.settings = f"samples={samples}, amplitude={amplitude:g}, seed={seed}"
         generator = torch.Generator().manual_seed(seed)
         offsets = torch.rand(samples, 2, generator=generator) * 2 - 1
         self.register_buffer("offsets", offsets * amplitude, persistent=False)
@@ -50,3 +51,6 @@ class Jittered(nn.Module):
             for offset in self.offsets
         ]
         return torch.stack(distances).mean(dim=0)
+
+    def extra_repr(self) -> str:
+        return self.settings

@@ -1,9 +1,6 @@
-"""The table of designs beyond the paper: what is measured, kept, scored, said and refused."""
+"""The table of designs beyond the paper: rows, measurements, scores, figure and runs."""
 
 import copy
-import importlib.util
-import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +9,19 @@ import pytest
 import torch
 from PIL import Image
 
+from robust_lpips.cli import main
+from robust_lpips.comparison import MetricUnavailable
 from robust_lpips.data import TwoAFCDataset
 from robust_lpips.evaluation import rank_flip_rate
 from robust_lpips.studies import beyond
-from robust_lpips.studies.beyond import Settings, WarpedAndNoisy, row_scores, run
-from robust_lpips.studies.beyond_rows import NETWORKS, ROWS, chosen, reconfigured
+from robust_lpips.studies.base import LeftOut, MetricTask, Plan
+from robust_lpips.studies.base.records import read
+from robust_lpips.studies.base.runner import run
+from robust_lpips.studies.base.tasks import RECORD_FILE, staleness
+from robust_lpips.studies.beyond import STUDY, row_scores, rows
+from robust_lpips.studies.beyond.figure import pareto_figure, pareto_front
+from robust_lpips.studies.beyond.measuring import SEVERITY, BeyondSettings, TimeTask, WarpedAndNoisy
+from robust_lpips.studies.beyond.rows import NETWORKS, ROWS, chosen, reconfigured
 
 BASE = "alexnet-shift-tolerant"
 FEW = [f"{BASE}-registered", "alexnet-untrained"]
@@ -45,47 +50,20 @@ def root(tmp_path_factory) -> Path:
 def quick(monkeypatch, tmp_path_factory):
     """Few pairs and calls to time, few resamples, and a cache of its own."""
     monkeypatch.setattr(beyond, "_N_BOOT", 50)
-    monkeypatch.setattr(beyond, "_BATCH", 4)
-    monkeypatch.setattr(beyond, "_ROUNDS", 1)
-    monkeypatch.setattr(beyond, "WARM_UP", 1)
+    for name, value in (("BATCH", 4), ("ROUNDS", 1), ("WARM_UP", 1)):
+        monkeypatch.setattr(f"robust_lpips.studies.beyond.measuring.{name}", value)
     monkeypatch.setenv("ROBUST_LPIPS_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
-@pytest.fixture
-def measured(monkeypatch) -> list[int]:
-    """How many triplets each call of ``measure`` had."""
-    counts = []
-
-    def measure(metric, dataset, *args, **options):
-        counts.append(len(dataset))
-        return original(metric, dataset, *args, **options)
-
-    original = beyond.measure
-    monkeypatch.setattr(beyond, "measure", measure)
-    return counts
+def settings_of(root, names, **options) -> BeyondSettings:
+    return BeyondSettings(data_root=root, rows=tuple(names), **{"n": 4, "n_more": 2} | options)
 
 
-@pytest.fixture(scope="module")
-def script():
-    path = Path(__file__).parents[2] / "experiments" / "run_ablation.py"
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def start(script, monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["run_ablation.py", "--device", "cpu", *arguments])
-    script.main()
-
-
-def test_files_columns_and_resuming(root, tmp_path, measured):
-    settings = Settings(str(root), n=4, n_more=2)
-    page = run(settings, tmp_path, FEW)
-    assert measured == [4, 2, 2, 2, 2] * 3
-    files = {path.name for path in tmp_path.iterdir()}
-    assert files == {"settings.json", "summary.csv", "summary.md", "pareto.png", "rows"}
+def test_tables_records_and_resuming(root, tmp_path, monkeypatch):
+    plan = Plan(settings_of(root, FEW))
+    page = run(STUDY, plan, tmp_path)
     assert page == (tmp_path / "summary.md").read_text(encoding="utf-8")
+    assert (tmp_path / "pareto.png").is_file()
     summary = pd.read_csv(tmp_path / "summary.csv")
     assert list(summary) == ["row", "quantity", "value", "low", "high", "n"]
     # The base of a chosen row comes with it.
@@ -102,39 +80,89 @@ def test_files_columns_and_resuming(root, tmp_path, measured):
     assert counts["two_afc"] == counts["verdicts_kept"] == {4}
     assert counts["rrf_0.5"] == counts["warp_over_noise"] == {2}
 
-    # What is kept is not measured again, part by part.
-    (tmp_path / "rows" / BASE / "vertical.json").unlink()
-    assert run(settings, tmp_path, FEW) == page
-    assert measured[15:] == [2]
-    with pytest.raises(ValueError, match=r"n_more 2 there, 3 here.*another folder"):
-        run(Settings(str(root), n=4, n_more=3), tmp_path, FEW)
+    values = summary.set_index(["row", "quantity"])["value"]
+    records = {record["metric"]: record for record in read(tmp_path)}
+    assert set(records) == {BASE, *FEW}
+    for name, record in records.items():
+        assert len(record["weights"]) == 64
+        assert record["n"] == 4
+        for quantity in ("two_afc", "rrf_1", "rrf_3", "rrf_0.5"):
+            assert record["scores"][quantity][0] == pytest.approx(values[name, quantity])
+
+    # What is finished is not measured again, task by task.
+    measured = []
+    for kind in (MetricTask, TimeTask):
+        done = kind.do
+        monkeypatch.setattr(
+            kind, "do", lambda task, *a, do=done: measured.append(task.name) or do(task, *a)
+        )
+    (tmp_path / "distances" / "vertical" / BASE / RECORD_FILE).unlink()
+    # Which rows are reported does not decide whose folder it is.
+    assert run(STUDY, Plan(settings_of(root, FEW)), tmp_path) == page
+    assert measured == [f"{BASE}, vertical"]
+    run(STUDY, Plan(settings_of(root, FEW[1:])), tmp_path)
+    assert list(pd.read_csv(tmp_path / "summary.csv")["row"].unique()) == FEW[1:]
+    with pytest.raises(ValueError, match="n_more 2 there, 3 here"):
+        run(STUDY, Plan(settings_of(root, FEW, n_more=3)), tmp_path)
 
 
-def test_the_sample_set_says_what_judges(tmp_path):
-    page = run(Settings(n=4, n_more=4), tmp_path, ["alexnet-untrained"])
-    header = next(line for line in page.splitlines() if line.startswith("| network"))
-    assert "agreement with the released VGG-16 metric, not with people (%)" in header
-    assert "Nobody judged these patches" in page
+def test_other_weights_make_results_stale(root, tmp_path, monkeypatch):
+    name = "alexnet-untrained-registered"
+    settings = settings_of(root, [name], n=2)
+    run(STUDY, Plan(settings), tmp_path)
+    found = STUDY.planned(Plan(settings))
+    assert not any(staleness(task, tmp_path) for task in found)
+    original = rows.load_metric
+    # Identities are computed once per process: the same weights under a new function.
+    monkeypatch.setattr(rows, "load_metric", lambda name, device, seed: original(name, device, 9))
+    beyond.measuring.identity_of.cache_clear()
+    stale = [staleness(task, tmp_path) for task in found]
+    beyond.measuring.identity_of.cache_clear()
+    assert len(stale) == 11
+    assert all("weights" in each for each in stale)
+
+
+def test_the_sample_set_has_photographs_as_clusters(tmp_path):
+    plan = Plan(BeyondSettings(n=4, n_more=4, rows=("alexnet-untrained",)))
+    page = run(STUDY, plan, tmp_path)
     assert "clustered by photograph" in page
+    assert "released VGG-16" in page
 
 
-def test_rows_whose_weights_cannot_be_had_are_named(root, tmp_path, monkeypatch):
-    reason = f"alexnet-vanilla needs weights in {Path.home()}/cache"
-    original = beyond.load_metrics
+def test_rows_whose_network_is_unavailable_are_left_out(root, tmp_path, monkeypatch):
+    original = rows.load_metric
 
-    def load(names, device, seed):
-        rest = [name for name in names if name != "alexnet-vanilla"]
-        found, missing = original(rest, device, seed) if rest else ({}, {})
-        return found, missing | {"alexnet-vanilla": reason}
+    def load(name, device, seed):
+        if name == "alexnet-vanilla":
+            raise MetricUnavailable(f"{name} needs weights in {Path.home()}/cache")
+        return original(name, device, seed)
 
-    monkeypatch.setattr(beyond, "load_metrics", load)
-    settings = Settings(str(root), n=2, n_more=2)
-    with pytest.raises(ValueError, match="no row can be measured: alexnet-vanilla needs"):
-        run(settings, tmp_path, ["alexnet-vanilla-jittered"])
-    page = run(settings, tmp_path, ["alexnet-untrained", "alexnet-vanilla-jittered"])
-    *_, last = page.splitlines()
-    names = "alexnet-vanilla, alexnet-vanilla-jittered"
-    assert last == f"- {names}: alexnet-vanilla needs weights in ~/cache"
+    monkeypatch.setattr(rows, "load_metric", load)
+    design = "alexnet-vanilla-jittered"
+    with pytest.raises(ValueError, match="nothing can be measured: alexnet-vanilla"):
+        run(STUDY, Plan(settings_of(root, [design])), tmp_path)
+    plan = Plan(settings_of(root, ["alexnet-untrained", design]))
+    page = run(STUDY, plan, tmp_path)
+    assert f"- alexnet-vanilla, {design}: needs weights in ~/cache" in page
+    assert set(pd.read_csv(tmp_path / "summary.csv")["row"]) == {"alexnet-untrained"}
+
+
+def test_rows_are_compared_with_complete_networks_only(root, tmp_path, monkeypatch):
+    do = MetricTask.do
+
+    def broken(task, *arguments):
+        if (task.metric, task.part) == ("alexnet-untrained", "warp"):
+            raise LeftOut("failed")
+        return do(task, *arguments)
+
+    monkeypatch.setattr(MetricTask, "do", broken)
+    design = "alexnet-untrained-registered"
+    with pytest.raises(ValueError, match="no row is complete; left out: alexnet-untrained"):
+        run(STUDY, Plan(settings_of(root, [design], n=2)), tmp_path)
+    page = run(STUDY, Plan(settings_of(root, [BASE, design], n=2)), tmp_path)
+    assert set(pd.read_csv(tmp_path / "summary.csv")["row"]) == {BASE}
+    assert design in page
+    assert "- alexnet-untrained: failed" in page
 
 
 def table(d0, d1, judge=1.0, views=("full", "shift-0", "shift-1", "shift-2", "shift-3")):
@@ -203,7 +231,7 @@ def test_warps_are_mild_noise_is_seen_and_both_are_drawn_once(root):
     items = [WarpedAndNoisy(dataset)[i] for i in (0, 1)]
     for item, again in zip(items, (WarpedAndNoisy(dataset)[i] for i in (0, 1)), strict=True):
         noise = (item["p1"].double() - item["ref"].double()).std() / 255
-        assert noise == pytest.approx(beyond.SEVERITY * 0.15, rel=0.05)
+        assert noise == pytest.approx(SEVERITY * 0.15, rel=0.05)
         assert not torch.equal(item["p0"], item["ref"])
         assert torch.equal(item["p0"], again["p0"])
     other = WarpedAndNoisy(dataset, seed=1)[0]
@@ -237,68 +265,55 @@ def test_rows():
     assert [row.name for row in chosen()] == list(ROWS)
     assert {row.base for row in chosen()} == set(NETWORKS)
     assert [row.name for row in chosen([f"{BASE}-jittered"])] == [BASE, f"{BASE}-jittered"]
-    for names in ([], ["alexnet"]):
-        with pytest.raises(ValueError, match="rows must be some of alexnet-shift-tolerant, "):
-            chosen(names)
+    with pytest.raises(ValueError, match="rows must be one of alexnet-shift-tolerant, "):
+        BeyondSettings(rows=("alexnet",))
 
 
-@pytest.mark.parametrize("max_shift", [0, 64])
-def test_shifts_have_to_fit_the_images(max_shift):
-    with pytest.raises(ValueError, match="max_shift must be from 1"):
-        Settings(max_shift=max_shift)
+def points(rrf, accuracy) -> pd.DataFrame:
+    """Points of one network, the first of which is its base, without intervals."""
+    ends = [f"{name}_{end}" for name in ("rrf_1", "two_afc") for end in ("low", "high")]
+    table = pd.DataFrame({"rrf_1": rrf, "two_afc": accuracy, "relative_time": 1.0})
+    names = [f"design {i}" for i in range(len(table))]
+    return table.assign(
+        network="a", design=names, base=table.index == 0, **dict.fromkeys(ends, np.nan)
+    )
 
 
-class TestScript:
-    @pytest.fixture
-    def runs(self, script, monkeypatch):
-        """What ``beyond.run`` was called with."""
-        calls = []
-        monkeypatch.setattr(beyond, "run", lambda *args, **options: calls.append((args, options)))
-        return calls
+def test_front_by_hand():
+    front = pareto_front(points([3.0, 1.0, 1.0, 2.0, 4.0], [80.0, 70.0, 60.0, 65.0, 90.0]))
+    assert front["design"].tolist() == ["design 1", "design 0", "design 4"]
 
-    def test_page(self, script, root, monkeypatch, tmp_path, capsys):
-        arguments = ["--table", "beyond", "--n", "2", "--rows", "alexnet-untrained"]
-        arguments += ["--data-root", str(root), "--output", str(tmp_path / "out")]
-        start(script, monkeypatch, *arguments)
-        printed = capsys.readouterr().out
-        assert (tmp_path / "out" / "summary.md").read_text(encoding="utf-8") in printed
-        assert "python experiments/run_ablation.py --device cpu --table beyond --n 2" in printed
-        assert json.loads((tmp_path / "out" / "settings.json").read_text())["n"] == 2
 
-    def test_defaults(self, script, runs, monkeypatch):
-        start(script, monkeypatch, "--table", "beyond")
-        (((settings, output, rows), _),) = runs
-        assert settings == Settings(n=300)
-        assert (output, rows) == (Path("runs/ablation-beyond-sample-64px"), None)
+def test_figure():
+    made = pareto_figure(points([3.0, 1.0, 2.0], [80.0, 70.0, 60.0]), "Heading", "accuracy (%)")
+    (axes,) = made.axes
+    assert axes.get_ylabel() == "accuracy (%)"
+    with pytest.raises(ValueError, match="points has no rows"):
+        pareto_figure(points([], []), "Heading", "accuracy (%)")
 
-    @pytest.mark.parametrize("finished", [True, False])
-    def test_comes_last_of_all_tables(self, script, runs, monkeypatch, tmp_path, finished):
-        monkeypatch.setattr(script, "report", lambda study, _: finished)
-        arguments = ("--table", "all", "--seeds", "0", "--n", "9", "--output", str(tmp_path))
-        start(script, monkeypatch, *arguments)
-        assert [(args[0].n, args[1]) for args, _ in runs] == [(9, tmp_path / "beyond")] * finished
+
+class TestCommandLine:
+    def test_page(self, root, tmp_path, capsys):
+        arguments = ["--n", "2", "--rows", "alexnet-untrained", "--device", "cpu"]
+        output = tmp_path / "out"
+        main(STUDY, "", [*arguments, "--data-root", str(root), "--output", str(output)])
+        assert (output / "summary.md").read_text(encoding="utf-8") in capsys.readouterr().out
+
+    def test_defaults(self, root):
+        assert STUDY.output_folder(BeyondSettings()) == Path("runs/ablation-beyond-sample-64px")
+        named = STUDY.output_folder(BeyondSettings(data_root=root, image_size=32))
+        assert named == Path("runs/ablation-beyond-bapps-32px")
+        assert BeyondSettings.sample_n == 300
 
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            (
-                ["--preset", "quick"],
-                "--preset is of trained tables: not allowed with --table beyond",
-            ),
-            (["--seeds", "0"], "--seeds is of trained tables"),
-            (["--weights", f"vanilla={__file__}"], "--weights is of trained tables"),
-            (["--jobs", "1"], "--jobs is of trained tables"),
-            (["--shard", "0/1"], "--shard is of trained tables"),
-            (["--engine", "local"], "--engine is of trained tables"),
-            (["--metric", "a:b"], "--metric is of trained tables"),
-            (["--rows", "vanilla"], "rows must be some of alexnet-shift-tolerant"),
+            (["--rows", "vanilla"], "invalid choice: 'vanilla'"),
             (["--max-shift", "64"], "max_shift must be from 1 and below image_size"),
-            (["--n", "0"], "must be a whole number from 1"),
-            (["--table", "alexnet", "--n", "9"], "--n is of --table beyond: not allowed with"),
+            (["--n", "0"], "n must be at least 1"),
         ],
     )
-    def test_refused(self, script, runs, monkeypatch, capsys, arguments, message):
+    def test_refused(self, capsys, arguments, message):
         with pytest.raises(SystemExit):
-            start(script, monkeypatch, "--table", "beyond", *arguments)
+            main(STUDY, "", arguments)
         assert message in capsys.readouterr().err
-        assert not runs

@@ -77,7 +77,9 @@ def progress_bar(
     """The tasks, those with the most work first, and a bar over their work."""
     work = {task: remaining_work(task, output) for task in tasks}
     order = sorted(tasks, key=work.__getitem__, reverse=True)
-    with tqdm(total=sum(work.values()), desc=description, bar_format=_BAR) as bar:
+    # A little more than the sum, which shares of work may exceed by a rounding error.
+    total = sum(work.values()) * (1 + 1e-9)
+    with tqdm(total=total, desc=description, bar_format=_BAR) as bar:
         yield order, bar
 
 

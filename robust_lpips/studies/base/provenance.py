@@ -35,14 +35,15 @@ _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
 @functools.cache
-def source_digest(root: Path = _PACKAGE) -> str:
+def source_digest(root: Path = _PACKAGE, more: tuple[str, ...] = ()) -> str:
     """SHA-256 of the code that computes distances, without its comments and docstrings.
 
     Args:
         root: folder of the package.
+        more: further files and folders in it that results depend on.
     """
     digest = hashlib.sha256()
-    for name in COMPUTING:
+    for name in (*COMPUTING, *more):
         path = root / name
         for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
             digest.update(file.relative_to(root).as_posix().encode())

@@ -3,96 +3,116 @@ it fails."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from pathlib import Path
+import math
+from collections.abc import Iterator, Mapping
 
-import torch
+import pandas as pd
+from matplotlib.figure import Figure
 
-from robust_lpips.comparison.registry import check_names
-from robust_lpips.studies.folder import claim
-from robust_lpips.studies.registration import descent, estimates, failures, human
-from robust_lpips.studies.registration.settings import Settings
-from robust_lpips.tables import write_text
+from robust_lpips.data.user_study import read_responses
+from robust_lpips.studies.base import Record, Results, Source, Study, Tables
+from robust_lpips.studies.registration.figure import PHOTOGRAPHIC, human_figure
+from robust_lpips.studies.registration.human import HUMAN
+from robust_lpips.studies.registration.parts import PartTask, tasks
+from robust_lpips.studies.registration.scores import (
+    counted,
+    exact,
+    halves,
+    human_scores,
+    people_table,
+    scaled,
+    split_half,
+)
+from robust_lpips.studies.registration.sections import page
+from robust_lpips.studies.registration.settings import RegistrationSettings
 
-DEFAULT_METRICS = ("alexnet-shift-tolerant", "vgg16-shift-tolerant")
-
-_Part = Callable[[Settings, Path, Sequence[str], torch.device | str], str]
-
-# What is not about people takes the first metric.
-PARTS: dict[str, _Part] = {
-    "estimates": lambda settings, output, metrics, device: estimates.run(settings, output),
-    "human": human.run,
-    "descent": lambda settings, output, metrics, device: descent.run(
-        settings, output, metrics[0], device
-    ),
-    "failures": lambda settings, output, metrics, device: failures.run(
-        settings, output, metrics[0], device
-    ),
-}
+_PEOPLE = "Scores are against people's answers to shifted images (Ghildyal and Liu, ECCV 2022)."
+_CALIBRATED = "The penalty is calibrated from these answers: agreement with them predicts nothing."
+_TRUTH = "The true shift is known: windows are cut from photographs."
 
 
-def run(
-    settings: Settings,
-    output: str | Path,
-    metrics: Sequence[str] = DEFAULT_METRICS,
-    *,
-    parts: Sequence[str] = tuple(PARTS),
-    device: torch.device | str = "cpu",
-    command: str | None = None,
-) -> str:
-    """Measure the parts that are not yet measured, and return the page of all that are.
-
-    Into ``output`` go tables and plots of each part, its section of the page, by which it is known
-    as finished and not measured again, and ``summary.md``, the page.
-
-    Args:
-        settings: what is measured on.
-        output: a folder, new or of an earlier run under the same settings and metrics.
-        metrics: as :func:`robust_lpips.comparison.load_metric` takes them; descent and failures are
-            about the first.
-        parts: some of :data:`PARTS`.
-        device: where to compute.
-        command: what made a part, to be printed with it.
+def source(settings: RegistrationSettings) -> Source:
+    """The photographs.
 
     Raises:
-        FileNotFoundError: no such file of answers, or a metric lacks a package or weights.
-        ValueError: unknown parts or metrics, answers that cannot be used, photographs that are too
-            small, or ``output`` holds results of other settings.
+        ValueError: if the file of answers cannot be used.
     """
-    if unknown := [name for name in parts if name not in PARTS]:
-        raise ValueError(f"parts must be some of {', '.join(PARTS)}; got {', '.join(unknown)}")
-    check_names(metrics)
-    output = Path(output)
-    claim(output, _claimed(settings, metrics))
-    for name in parts:
-        if not _section(output, name).is_file():
-            text = PARTS[name](settings, output, metrics, device)
-            made = f"\n\nMade by `{command}`." if command else ""
-            write_text(_section(output, name), f"{text}{made}\n")
-    page = _page(output)
-    write_text(output / "summary.md", page)
-    return page
+    if settings.responses is not None:
+        responses = read_responses(settings.responses)
+        people_table(responses, settings.seed)
+        next(halves(responses, 1))
+    return Source(f"photographs {settings.split}", _PEOPLE)
 
 
-def _section(output: Path, part: str) -> Path:
-    return output / f"{part}.md"
+def tables(results: Results[RegistrationSettings]) -> dict[str, pd.DataFrame]:
+    """Tables of the parts, see the ``measure`` of each, and scores of distances.
+
+    With the part ``human``: ``human_people``, ``human_curves``, ``human_scores``, and with a file
+    of answers ``human_halves``.
+    """
+    settings, found = results.settings, {}
+    for task in results.of(PartTask):
+        for name, table in task.tables(results.output).items():
+            if task.part == "human":
+                table.insert(0, "metric", task.metric)
+            found.setdefault(name, []).append(table)
+    found = {name: pd.concat(parts, ignore_index=True) for name, parts in found.items()}
+    if "human_curves" in found:
+        responses = None if settings.responses is None else read_responses(settings.responses)
+        people, curves = people_table(responses, settings.seed), found["human_curves"]
+        found["human_people"] = people
+        found["human_scores"] = human_scores(curves, people["noticed"].to_numpy())
+        if responses is not None:
+            halved = split_half(responses, curves, settings.splits, settings.seed)
+            found["human_halves"] = halved
+    return found
 
 
-def _claimed(settings: Settings, metrics: Sequence[str]) -> dict[str, object]:
-    """What results depend on. Files may change under their names: answers are known by a digest."""
-    claimed = asdict(settings) | {"metrics": list(metrics)}
-    if settings.answers is not None:
-        claimed["answers"] = hashlib.sha256(Path(settings.answers).read_bytes()).hexdigest()
-    return claimed
+def figures(results: Results[RegistrationSettings], tables: Tables) -> Mapping[str, Figure]:
+    """``human``, ``descent`` and ``failures``, of the parts that are measured."""
+    settings, found = results.settings, {}
+    if "human_curves" in tables:
+        curves = scaled(tables["human_curves"], tables["human_scores"])
+        found["human"] = human_figure(settings, tables["human_people"], curves)
+    for task in results.of(PartTask):
+        if task.part in PHOTOGRAPHIC:
+            images = task.images(results.output)
+            draw = PHOTOGRAPHIC[task.part]
+            found[task.part] = draw(settings, task.metric, tables[task.part], images)
+    return found
 
 
-def _page(output: Path) -> str:
-    heading = (
-        "# Registration: does alignment do what it says?\n\n"
-        "Measured here; nothing is taken from papers but people's answers (Ghildyal and Liu, "
-        "ECCV 2022).\n"
-    )
-    sections = (_section(output, name) for name in PARTS)
-    return "\n".join([heading, *(p.read_text(encoding="utf-8") for p in sections if p.is_file())])
+def records(results: Results[RegistrationSettings], tables: Tables) -> Iterator[Record]:
+    """Agreement with people of each metric and variant, and percentage of exact estimates."""
+    keys = {task.metric: results.record(task)["results"]["key"] for task in results.of(PartTask)}
+    if "human_scores" in tables:
+        for row in tables["human_scores"].to_dict("records"):
+            names = ("spearman", "mse", "mse_monotone")
+            scores = {name: (row[name], math.nan, math.nan) for name in names}
+            weights = keys[row["metric"]]["metric"]["weights"]
+            name = f"{row['metric']}, {row['variant']}"
+            people = f"{_PEOPLE} {_CALIBRATED}" if row["variant"] == HUMAN else _PEOPLE
+            yield Record(name, results.settings.n, scores, weights, judged_by=people)
+    if "estimates" in tables:
+        for test in ("in place", "shifted"):
+            right = exact(counted(tables["estimates"], test))
+            scores = {"exact": (100 * right.mean(), math.nan, math.nan)}
+            kind = {"estimates": test}
+            yield Record(
+                "estimate_translation", len(right), scores, settings=kind, judged_by=_TRUTH
+            )
+
+
+STUDY = Study(
+    name="registration",
+    settings=RegistrationSettings,
+    source=source,
+    metrics=("alexnet-shift-tolerant", "vgg16-shift-tolerant"),
+    tasks=tasks,
+    tables=tables,
+    page=page,
+    figures=figures,
+    records=records,
+    page_name="summary",
+    photographs=tuple(PHOTOGRAPHIC),
+)

@@ -1,65 +1,39 @@
-"""What alignment may get wrong or hide: periods, nothing to find, and what is no shift."""
+"""Pairs that alignment may get wrong or hide: periods, nothing to find, and what is no shift."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from tqdm.auto import tqdm
 
 from robust_lpips import distortions
-from robust_lpips.comparison import load_metric
-from robust_lpips.data.photographs import PHOTOGRAPHS, load_photographs
-from robust_lpips.plots import plot_failures
+from robust_lpips.comparison import Metric
 from robust_lpips.registered import Registered
-from robust_lpips.studies.registration.settings import RADIUS, WIDE_RADIUS, Settings
-from robust_lpips.studies.registration.windows import (
-    as_input,
-    cut_pairs,
-    shrunk,
-    windows,
-    windows_of,
+from robust_lpips.studies.base import Tick
+from robust_lpips.studies.registration.settings import (
+    RADIUS,
+    WIDE_RADIUS,
+    Measured,
+    RegistrationSettings,
 )
-from robust_lpips.tables import to_markdown, write_csv
+from robust_lpips.studies.registration.windows import as_input, cut_pairs, shrunk, windows
 
 GRATING_PERIODS = (3, 4, 6)
 CHECKER_CELL = 2
-TEXTURES = ("brick", "gravel", "grass")
+# Photographs of textures, and their splits.
+TEXTURES = {"brick": "train", "gravel": "val", "grass": "train"}
 TEXTURE_SHIFT = (2, -3)
 WARPS = ("affine_warp", "homography", "cubic_warp")
 WARP_SEVERITIES = (0.25, 0.5, 1.0)
-# Of these most people say that they see them.
+# Most people say that they see these.
 SEEN_SHIFTS = (5, 7, 9)
 TILE = 8
-
 _SHRINKING = 4
 _NOISE_STD = 40.0
-
-_READING = """\
-- A whole period cannot be seen: both images are the same, and that no shift is found is right,
-  whatever the true one is. Half a period turns a pattern into its negative; aligned, the two are
-  alike again, if that is a whole number of pixels. Who cares about the phase of a pattern should
-  not register.
-- In what repeats, several shifts are equally true, and along the stripes of a grating all of them.
-  Any gives the same registered distance. The shortest is taken, which need not be the true one.
-- Where nothing has structure, no shift should be believed: two noises are to stay, and on a ramp a
-  shift is a change of brightness.
-- A warp is no shift. One shift may take away part of it, by which the registered distance falls,
-  and what is left has to remain: a registered distance near 0 would be a failure. Where it is above
-  the unregistered one, alignment does harm.
-- Where one half of an image moved, one shift is wrong for the other half, whichever is found;
-  `mode="tiles"` is for that.
-- Shifts that people do see are free without a penalty. That is what `penalty=None` means, and a
-  reason not to take it for a measure of what people see.
-- Of a shift beyond the radius something is left, which the metric sees, and the penalty charges all
-  of it. What lies beyond about twice the radius cannot be found.
-- How much the penalty weighs beside other distortions is a convention of its own: compare what
-  registered and human differ by with the unregistered distances of the same column."""
 
 
 @dataclass(frozen=True)
@@ -67,129 +41,72 @@ class Case:
     """Pairs that show one thing.
 
     Attributes:
-        name: what it is.
+        name: short description.
         first: uint8 (N, H, W, 3).
         second: the same shape.
-        radius: of the search.
-        shift: the true one in pixels (rows, columns); None where there is no such thing.
+        radius: radius of the search in pixels.
+        shift: the true one in pixels (rows, columns); NaN where there is none.
     """
 
     name: str
     first: np.ndarray
     second: np.ndarray
     radius: int = RADIUS
-    shift: tuple[float, float] | None = None
+    shift: tuple[float, float] = (math.nan, math.nan)
 
 
-def run(settings: Settings, output: Path, metric: str, device: torch.device | str) -> str:
-    """Measure, write ``failures.csv`` and ``failures.png``, and return the section."""
-    cases = list(make_cases(settings))
-    table = measure(cases, metric, settings.seed, device)
-    write_csv(table, output / "failures.csv")
-    plot_failures(
-        table[table["pair"] == 0],
-        {case.name: (case.first[0], case.second[0]) for case in cases},
-        output / "failures.png",
-        "What alignment does to pairs that are hard for it\n"
-        f"the first pair of each case; {metric}: distance as it is → registered, and registered "
-        f"with penalty human\n{settings.note}",
-    )
-    return _section(settings, metric, table)
+@torch.no_grad()
+def measure(settings: RegistrationSettings, metric: Metric, device: str, tick: Tick) -> Measured:
+    """Table ``failures``, and the first pair of each case, uint8 ``pairs`` (C, 2, H, W, 3).
 
-
-def make_cases(settings: Settings) -> Iterator[Case]:
-    """All cases; of patterns that leave nothing to chance one pair, of others ``examples``."""
-    yield from _periodic(settings.image_size)
-    yield from _textures(settings)
-    yield from _without_structure(settings)
-    yield from _warps(settings)
-    yield from _shifts(settings)
-
-
-def measure(
-    cases: Sequence[Case], metric: str, seed: int, device: torch.device | str
-) -> pd.DataFrame:
-    """Estimates and distances of all pairs.
-
-    Returns:
-        A row a case and pair: ``case, radius, pair``; the true shift ``true_rows, true_columns``
-        (NaN: none) and the estimate ``rows, columns`` in pixels; and in the metric's own unit
-        ``unregistered, registered`` and ``human``, registered with that penalty.
+    One row per case and pair: ``case, radius, pair``; the true shift ``true_rows, true_columns``
+    (NaN: none) and the estimate ``rows, columns`` in pixels; and in the metric's own unit
+    ``unregistered, registered`` and ``human``, registered with that penalty.
     """
-    distance = load_metric(metric, device, seed)
+    cases, parts = list(make_cases(settings)), []
     variants = {
-        radius: (
-            Registered(distance, radius),
-            Registered(distance, radius, "human").to(device),
-        )
-        for radius in {case.radius for case in cases}
+        radius: (Registered(metric, radius), Registered(metric, radius, "human").to(device))
+        for radius in (RADIUS, WIDE_RADIUS)
     }
-    parts = []
-    for case in tqdm(cases, desc="failures", unit="case"):
+    for case in cases:
         pair = as_input(case.first, device), as_input(case.second, device)
         registered, human = variants[case.radius]
-        true = case.shift or (math.nan, math.nan)
-        with torch.no_grad():
-            estimates = registered.translation(*pair).cpu()
-            distances = {
-                "unregistered": distance(*pair),
-                "registered": registered(*pair),
-                "human": human(*pair),
-            }
-        part = {
+        estimates = registered.translation(*pair).cpu()
+        columns = {
             "case": case.name,
             "radius": case.radius,
             "pair": range(len(case.first)),
-            "true_rows": true[0],
-            "true_columns": true[1],
+            "true_rows": case.shift[0],
+            "true_columns": case.shift[1],
             "rows": estimates[:, 0],
             "columns": estimates[:, 1],
+            "unregistered": metric(*pair).cpu(),
+            "registered": registered(*pair).cpu(),
+            "human": human(*pair).cpu(),
         }
-        parts.append(pd.DataFrame(part | {name: d.cpu() for name, d in distances.items()}))
-    return pd.concat(parts, ignore_index=True)
+        parts.append(pd.DataFrame(columns))
+        tick(1 / len(cases))
+    pairs = np.stack([(case.first[0], case.second[0]) for case in cases])
+    return {"failures": pd.concat(parts, ignore_index=True)}, {"pairs": pairs}
 
 
-def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """The means of each case.
-
-    Args:
-        table: of :func:`measure`.
-
-    Returns:
-        A row a case: ``case, radius, n, true``, the shift as text; ``stayed`` and ``right``, the
-        percentage of estimates that are no shift, and the true one (NaN: there is none); and mean
-        ``unregistered, registered, human``.
-    """
-    rows = []
-    for name, pairs in table.groupby("case", sort=False):
-        first = pairs.iloc[0]
-        true = first[["true_rows", "true_columns"]].to_numpy(dtype=float)
-        found = pairs[["rows", "columns"]].to_numpy()
-        known = not np.isnan(true).any()
-        rows.append(
-            {
-                "case": name,
-                "radius": first["radius"],
-                "n": len(pairs),
-                "true": f"({true[0]:g}, {true[1]:g})" if known else None,
-                "first estimate": f"({found[0, 0]:g}, {found[0, 1]:g})",
-                "stayed": 100 * (found == 0).all(axis=1).mean(),
-                "right": 100 * (found == true).all(axis=1).mean() if known else math.nan,
-                **pairs[["unregistered", "registered", "human"]].mean(),
-            }
-        )
-    return pd.DataFrame(rows)
+def make_cases(settings: RegistrationSettings) -> Iterator[Case]:
+    """All cases: a single pair of each deterministic pattern, ``examples`` pairs of others."""
+    for kind in (_periodic, _textures, _without_structure, _warps, _shifts):
+        yield from kind(settings)
 
 
-def _periodic(size: int) -> Iterator[Case]:
+def _periodic(settings: RegistrationSettings) -> Iterator[Case]:
+    size = settings.image_size
     rows, columns = np.indices((size, size))
     for period in GRATING_PERIODS:
         for part, shift in (("whole", period), ("half", period / 2)):
             pair = (
                 100 * np.sin(2 * np.pi * (columns + 0.25 - moved) / period) for moved in (0, shift)
             )
-            name = f"grating of {period} px, {part} period"
-            yield Case(name, *map(_grey, pair), shift=(0, shift))
+            yield Case(
+                f"grating of {period} px, {part} period", *map(_grey, pair), shift=(0, shift)
+            )
     for part, shift in (("whole", 2 * CHECKER_CELL), ("half", CHECKER_CELL)):
         pair = (
             100.0 - 200 * ((rows // CHECKER_CELL + (columns - moved) // CHECKER_CELL) % 2)
@@ -199,26 +116,21 @@ def _periodic(size: int) -> Iterator[Case]:
         yield Case(name, *map(_grey, pair), shift=(0, shift))
 
 
-def _textures(settings: Settings) -> Iterator[Case]:
+def _textures(settings: RegistrationSettings) -> Iterator[Case]:
     size, count, seed = settings.image_size, settings.examples, settings.seed
-    photographs = {}
-    for split in PHOTOGRAPHS:
-        photographs |= load_photographs(split)
-    for name in TEXTURES:
-        side = size + 2 * RADIUS
-        around = windows_of([photographs[name]], count, side, side, seed)
+    for name, split in TEXTURES.items():
+        around = windows(split, count, size + 2 * RADIUS, seed, name)
         yield _shifted(name, around, TEXTURE_SHIFT, size, RADIUS)
-    side = _SHRINKING * (size + 2 * WIDE_RADIUS)
-    around = windows_of([photographs["brick"]], count, side, side, seed)
-    small = f"brick, 1/{_SHRINKING} of the size"
-    yield _shifted(small, shrunk(around, _SHRINKING), TEXTURE_SHIFT, size, WIDE_RADIUS)
-    tile = windows(settings.split, count, TILE, TILE, seed)
-    repeats = -(-(size + 2 * WIDE_RADIUS) // TILE)
-    tiled = np.tile(tile, (1, repeats, repeats, 1))
+    wide = size + 2 * WIDE_RADIUS
+    brick = windows(TEXTURES["brick"], count, _SHRINKING * wide, seed, "brick")
+    around = shrunk(brick, _SHRINKING)
+    yield _shifted(f"brick, 1/{_SHRINKING} of the size", around, TEXTURE_SHIFT, size, WIDE_RADIUS)
+    repeats = -(-wide // TILE)
+    tiled = np.tile(windows(settings.split, count, TILE, seed), (1, repeats, repeats, 1))
     yield _shifted(f"repeated every {TILE} px", tiled, (0, 5), size, WIDE_RADIUS)
 
 
-def _without_structure(settings: Settings) -> Iterator[Case]:
+def _without_structure(settings: RegistrationSettings) -> Iterator[Case]:
     size, count = settings.image_size, settings.examples
     flat = np.full((size, size), -50.0)
     ramp = np.tile(np.linspace(-80, 80, size), (size, 1))
@@ -232,9 +144,8 @@ def _without_structure(settings: Settings) -> Iterator[Case]:
     yield _shifted("one noise, shifted", same, (0, 2), size, RADIUS)
 
 
-def _warps(settings: Settings) -> Iterator[Case]:
-    size = settings.image_size
-    first = windows(settings.split, settings.examples, size, size, settings.seed)
+def _warps(settings: RegistrationSettings) -> Iterator[Case]:
+    first = windows(settings.split, settings.examples, settings.image_size, settings.seed)
     for name in WARPS:
         for severity in WARP_SEVERITIES:
             second = [
@@ -244,49 +155,29 @@ def _warps(settings: Settings) -> Iterator[Case]:
             yield Case(f"{name.replace('_', ' ')}, severity {severity:g}", first, np.stack(second))
 
 
-def _shifts(settings: Settings) -> Iterator[Case]:
+def _shifts(settings: RegistrationSettings) -> Iterator[Case]:
     size = settings.image_size
-    side = size + 2 * WIDE_RADIUS
-    around = windows(settings.split, settings.examples, side, side, settings.seed)
+    around = windows(settings.split, settings.examples, size + 2 * WIDE_RADIUS, settings.seed)
     for shift in SEEN_SHIFTS:
         yield _shifted(f"shifted by {shift} px", around, (0, shift), size, WIDE_RADIUS)
     beyond = RADIUS + 2
     yield _shifted(f"{beyond} px, beyond the radius", around, (0, beyond), size, RADIUS)
-    first, moved, _ = cut_pairs(around, np.tile([0, RADIUS], (len(around), 1)), size)
-    half = moved.copy()
+    first, half, _ = cut_pairs(around, (0, RADIUS), size)
     half[:, :, : size // 2] = first[:, :, : size // 2]
     yield Case(f"right half moved by {RADIUS} px", first, half)
 
 
 def _shifted(name: str, around: np.ndarray, shift: tuple[int, int], size: int, radius: int) -> Case:
-    """The middles of windows, beside what lies ``shift`` off."""
-    first, second, _ = cut_pairs(around, np.tile(shift, (len(around), 1)), size)
+    """Centres of windows, and windows that lie ``shift`` away from them."""
+    first, second, _ = cut_pairs(around, shift, size)
     return Case(name, first, second, radius, shift)
 
 
 def _grey(values: np.ndarray) -> np.ndarray:
-    """One image, (H, W) grey levels about the middle one, as uint8 (1, H, W, 3)."""
+    """One image, (H, W) grey levels relative to the middle one, as uint8 (1, H, W, 3)."""
     return _greys(values[None])
 
 
 def _greys(values: np.ndarray) -> np.ndarray:
     levels = np.rint(values + 127.5).clip(0, 255).astype(np.uint8)
     return np.repeat(levels[..., None], 3, axis=-1)
-
-
-def _section(settings: Settings, metric: str, table: pd.DataFrame) -> str:
-    numbers = dict.fromkeys(("stayed", "right"), ".0f")
-    distances = dict.fromkeys(("unregistered", "registered", "human"), ".4f")
-    return "\n\n".join(
-        [
-            "## Failures",
-            f"Pairs that are hard to align, or should not be; distances of {metric}, means over n "
-            f"pairs; {settings.note}. Textures are of either split. stayed: estimates that are no "
-            'shift; right: that are the true one, in percent; human: registered with `penalty="'
-            'human"`. Shifts and radius in pixels, (rows, columns).',
-            to_markdown(summary(table), numbers | distances),
-            "How to read it:",
-            _READING,
-            "The first pair of each case is shown in `failures.png`.",
-        ]
-    )

@@ -1,59 +1,57 @@
-"""What the parts of the study of registration are measured on."""
+"""Settings of the study of registration."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
 
 from robust_lpips.data.photographs import PHOTOGRAPHS
 from robust_lpips.registration import least_side
+from robust_lpips.studies.base import Settings, option
 
-# The default radius of Registered, and one that spans the shifts people were asked about.
+PARTS = ("estimates", "human", "descent", "failures")
+# The default radius of Registered, and one that spans the shifts that people were asked about.
 RADIUS = 3
 WIDE_RADIUS = 9
 
-_LEAST_SIZE = least_side(WIDE_RADIUS)
+# Tables and images of a part, by name.
+Measured = tuple[Mapping[str, pd.DataFrame], Mapping[str, np.ndarray]]
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What is measured on.
-
-    Attributes:
-        answers: file of people's answers, see
-            :func:`robust_lpips.data.user_study.read_responses`; None: the counts of
-            :data:`robust_lpips.registered.SAME`.
-        split: photographs, ``"train"`` or ``"val"``.
-        n: windows in each cell of the estimates, and at each shift.
-        examples: windows that are optimised, and pairs in each case of the failures.
-        steps: of each optimisation.
-        splits: of the answers in halves.
-        image_size: side of what is compared, in pixels.
-        seed: of windows, distortions, shifts, halves and intervals.
+class RegistrationSettings(Settings):
+    """Settings of the study of registration.
 
     Raises:
-        ValueError: anything else.
+        ValueError: if a value is out of range.
     """
 
-    answers: str | None = None
-    split: str = "val"
-    n: int = 64
-    examples: int = 8
-    steps: int = 150
-    splits: int = 200
-    image_size: int = 64
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.split not in PHOTOGRAPHS:
-            known = ", ".join(map(repr, PHOTOGRAPHS))
-            raise ValueError(f"split must be one of {known}; got {self.split!r}")
-        least = {"n": 1, "examples": 1, "steps": 1, "splits": 1, "image_size": _LEAST_SIZE}
-        for name, value in least.items():
-            if getattr(self, name) < value:
-                raise ValueError(f"{name} must be at least {value}; got {getattr(self, name)}")
+    parts: tuple[str, ...] = option(
+        PARTS, "parts of the study to measure and to report", choices=PARTS, claimed=False
+    )
+    responses: Path | None = option(
+        None,
+        "people's answers by stimulus, the JSON file released with the study of small shifts "
+        "(default: their counts at each shift)",
+    )
+    split: str = option("val", "photographs", choices=PHOTOGRAPHS)
+    n: int = option(64, "windows in each cell of the estimates and at each shift", least=1)
+    examples: int = option(8, "windows that are optimised, and pairs of each failure", least=1)
+    steps: int = option(150, "steps of each optimisation", least=1)
+    splits: int = option(200, "random splits of the answers into halves", least=1)
+    image_size: int = option(
+        64, "side of the compared images in pixels", least=least_side(WIDE_RADIUS)
+    )
+    seed: int = option(
+        0, "seed of windows, distortions, shifts, weights, splits and intervals", least=0
+    )
 
     @property
     def note(self) -> str:
-        """Where windows come from, for captions."""
+        """Origin of the windows, for captions."""
         size = f"{self.image_size}x{self.image_size} px"
         return f"windows of {size} of photographs of split {self.split}, seed {self.seed}"

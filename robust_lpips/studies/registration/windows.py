@@ -1,4 +1,4 @@
-"""Windows of photographs and pairs of them that lie a known shift apart."""
+"""Windows of photographs, and pairs of them that lie a known shift apart."""
 
 from __future__ import annotations
 
@@ -12,17 +12,12 @@ from torch import Tensor
 from robust_lpips.data.photographs import load_photographs
 from robust_lpips.data.shifted import random_window
 
-# Standard deviation of luminance, in 255 grey levels, from which a window counts as textured.
-TEXTURED_STD = 10.0
-
-_LUMINANCE = (0.299, 0.587, 0.114)
-
 
 class Pairs(NamedTuple):
     """Two uint8 (N, H, W, 3), and the shift (N, 2) by which the second shows what the first does.
 
-    ``first[y, x]`` is ``second[y + rows, x + columns]``, as
-    :func:`robust_lpips.registration.estimate_translation` has it.
+    ``first[y, x]`` is ``second[y + rows, x + columns]``, the convention of
+    :func:`robust_lpips.registration.estimate_translation`.
     """
 
     first: np.ndarray
@@ -30,35 +25,43 @@ class Pairs(NamedTuple):
     shifts: np.ndarray
 
 
-def windows(split: str, count: int, height: int, width: int, seed: int) -> np.ndarray:
-    """Random windows of photographs, which take turns: uint8 (count, height, width, 3).
+def windows(split: str, count: int, side: int, seed: int, only: str = "") -> np.ndarray:
+    """Random windows of photographs, which take turns: uint8 (count, side, side, 3).
 
     Nothing is padded or resampled. Windows that are almost blank are drawn again.
 
+    Args:
+        split: split of the photographs.
+        count: number of windows.
+        side: side of the windows in pixels.
+        seed: seed of their places.
+        only: name of the only photograph to take.
+
     Raises:
-        ValueError: no photograph of that split is as large.
+        ValueError: if no photograph of that split is as large.
     """
-    photographs = load_photographs(split, smallest_side=max(height, width))
-    return windows_of(list(photographs.values()), count, height, width, seed)
-
-
-def windows_of(
-    photographs: Sequence[np.ndarray], count: int, height: int, width: int, seed: int
-) -> np.ndarray:
-    """As :func:`windows`, of photographs (H, W, 3) that are at least as large."""
+    loaded = load_photographs(split, smallest_side=side)
+    photographs = [loaded[only]] if only else list(loaded.values())
     return np.stack(
         [
             random_window(
-                np.random.default_rng([seed, i]), photographs[i % len(photographs)], height, width
+                np.random.default_rng([seed, i]), photographs[i % len(photographs)], side, side
             )
             for i in range(count)
         ]
     )
 
 
-def cut_pairs(around: np.ndarray, shifts: np.ndarray, size: int) -> Pairs:
-    """The middles of windows (N, H, W, 3), beside windows of that size moved by whole pixels."""
+def cut_pairs(around: np.ndarray, shifts: np.ndarray | tuple[int, int], size: int) -> Pairs:
+    """Centres of windows (N, H, W, 3), and windows of that size moved from them by whole pixels.
+
+    Args:
+        around: the windows, larger than ``size`` by twice the largest shift.
+        shifts: (N, 2) rows and columns; a single one is that of all.
+        size: side of the pairs in pixels.
+    """
     top, left = ((side - size) // 2 for side in around.shape[1:3])
+    shifts = np.broadcast_to(shifts, (len(around), 2))
     first = around[:, top : top + size, left : left + size]
     second = [
         window[top - y : top - y + size, left - x : left - x + size]
@@ -68,15 +71,10 @@ def cut_pairs(around: np.ndarray, shifts: np.ndarray, size: int) -> Pairs:
 
 
 def shrunk(images: np.ndarray, factor: int) -> np.ndarray:
-    """uint8 (N, H, W, 3) at one in ``factor`` pixels along each axis, by means of areas."""
+    """uint8 (N, H, W, 3) reduced by ``factor`` along each axis, by means of areas."""
     count, height, width, channels = images.shape
     areas = images.reshape(count, height // factor, factor, width // factor, factor, channels)
     return np.rint(areas.mean(axis=(2, 4))).astype(np.uint8)
-
-
-def textured(images: np.ndarray) -> np.ndarray:
-    """Which of (N, H, W, 3) have a standard deviation of luminance from :data:`TEXTURED_STD`."""
-    return (images @ np.array(_LUMINANCE)).std(axis=(1, 2)) >= TEXTURED_STD
 
 
 def as_pixels(images: Sequence[np.ndarray] | np.ndarray) -> Tensor:
@@ -84,8 +82,6 @@ def as_pixels(images: Sequence[np.ndarray] | np.ndarray) -> Tensor:
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
 
 
-def as_input(
-    images: Sequence[np.ndarray] | np.ndarray, device: torch.device | str = "cpu"
-) -> Tensor:
-    """uint8 (N, H, W, 3) as what metrics take: (N, 3, H, W) in [-1, 1]."""
+def as_input(images: Sequence[np.ndarray] | np.ndarray, device: str = "cpu") -> Tensor:
+    """uint8 (N, H, W, 3) as metrics take it: (N, 3, H, W) in [-1, 1]."""
     return as_pixels(images).to(device) / 127.5 - 1.0

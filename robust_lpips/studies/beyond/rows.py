@@ -1,4 +1,4 @@
-"""The rows of the table ``beyond`` as data: networks, and designs that start from them."""
+"""Rows of the table ``beyond`` as data: networks, and designs that start from them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import partial
 
 from torch import nn
 
-from robust_lpips.comparison import entry
+from robust_lpips.comparison import entry, load_metric
 from robust_lpips.comparison.jittered import Jittered
 from robust_lpips.comparison.tolerant import TolerantLPIPS
 from robust_lpips.metric import RobustLPIPS
@@ -22,13 +22,13 @@ SAMPLES = 4
 
 @dataclass(frozen=True)
 class Design:
-    """What is done to a network, or around it.
+    """A change of a network, or a wrapper around it.
 
     Attributes:
         name: in names of rows.
-        title: as tables and plots print it.
-        meaning: a sentence for the page.
-        factory: makes the metric from the network's own, which it leaves as it is.
+        title: as tables and figures print it.
+        meaning: explanation for the page.
+        factory: makes the metric from the network's own, which it leaves unchanged.
         evaluations: images that go through the network for one pair.
     """
 
@@ -44,11 +44,11 @@ class Row:
     """One row of the table.
 
     Attributes:
-        name: what ``--rows`` takes.
+        name: name on the command line.
         title: the network, as tables print it.
-        base: the unchanged row that it is compared with, which is also the name that
+        base: row of the unchanged network, which this row is compared with; also a name that
             :func:`robust_lpips.comparison.load_metric` takes.
-        design: what is measured of it.
+        design: design that is measured.
     """
 
     name: str
@@ -58,12 +58,12 @@ class Row:
 
     @property
     def is_base(self) -> bool:
-        """Whether it is what others are compared with."""
+        """True for an unchanged network."""
         return self.name == self.base
 
 
 def reconfigured(metric: RobustLPIPS, **changes: object) -> RobustLPIPS:
-    """The weights of ``metric`` in another network, of whose layers none has other shapes."""
+    """The weights of ``metric`` in another network, all of whose layers have the same shapes."""
     made = RobustLPIPS(replace(metric.config, **changes), weights=None, linear=metric.linear)
     made.load_state_dict(metric.state_dict())
     return made
@@ -73,30 +73,31 @@ def _unchanged(metric: RobustLPIPS) -> RobustLPIPS:
     return metric
 
 
+def _registered(suffix: str, title: str, meaning: str, **options: object) -> Design:
+    name = f"registered{suffix}"
+    return Design(name, f"registered{title}", meaning, partial(Registered, **options))
+
+
 UNCHANGED = Design("unchanged", "unchanged", "the network as it is", _unchanged)
-REGISTERED = Design(
-    "registered",
-    "registered",
+REGISTERED = _registered(
+    "",
+    "",
     f"both images are aligned first; shifts within {RADIUS} px are free (`Registered`)",
-    partial(Registered, radius=RADIUS),
+    radius=RADIUS,
 )
 WRAPPED = (
     UNCHANGED,
     REGISTERED,
     *(
-        Design(
-            f"registered-{radius}",
-            f"registered, {radius} px",
-            f"shifts within {radius} px are free",
-            partial(Registered, radius=radius),
-        )
-        for radius in OTHER_RADII
+        _registered(f"-{r}", f", {r} px", f"shifts within {r} px are free", radius=r)
+        for r in OTHER_RADII
     ),
-    Design(
-        "registered-human",
-        "registered, people's penalty",
+    _registered(
+        "-human",
+        ", people's penalty",
         "aligned likewise, but a shift costs by how many people notice it (`penalty='human'`)",
-        partial(Registered, radius=RADIUS, penalty="human"),
+        radius=RADIUS,
+        penalty="human",
     ),
     Design(
         "tolerant",
@@ -117,7 +118,7 @@ REBUILT = (
     Design(
         "polyphase",
         "polyphase sampling",
-        "of the grids that subsampling could keep the one of the largest norm "
+        "of the grids that subsampling could keep, the one of the largest norm "
         "(Chaman and Dokmanic, CVPR 2021), with the same weights",
         partial(reconfigured, anti_alias="polyphase"),
     ),
@@ -125,14 +126,14 @@ REBUILT = (
         Design(
             f"blur-{size}",
             f"blur of size {size}",
-            f"a low-pass filter of size {size} in place of 3, with the same weights",
+            f"a low-pass filter of size {size} instead of 3, with the same weights",
             partial(reconfigured, blur_size=size),
         )
         for size in (5, 7)
     ),
 )
 
-# Plain networks retrained by the authors are a download, and left out where they cannot be had.
+# Plain networks retrained by the authors are a download, and left out where it is unavailable.
 NETWORKS = {
     "alexnet-shift-tolerant": (*WRAPPED, *REBUILT),
     "vgg16-shift-tolerant": WRAPPED,
@@ -140,34 +141,40 @@ NETWORKS = {
     "vgg16-vanilla": WRAPPED,
     "alexnet-untrained": (UNCHANGED, REGISTERED),
 }
+
+
+def _row(network: str, design: Design) -> Row:
+    name = network if design is UNCHANGED else f"{network}-{design.name}"
+    return Row(name, entry(network).title, network, design)
+
+
 ROWS = {
     row.name: row
     for network, designs in NETWORKS.items()
-    for row in (
-        Row(
-            network if design is UNCHANGED else f"{network}-{design.name}",
-            entry(network).title,
-            network,
-            design,
-        )
-        for design in designs
-    )
+    for row in (_row(network, design) for design in designs)
 }
 
 
-def chosen(names: Sequence[str] | None = None) -> list[Row]:
-    """The rows of those names and the bases that they are compared with, in the table's order.
+def chosen(names: Sequence[str] = ()) -> list[Row]:
+    """Rows of those names and the bases that they are compared with, in the table's order.
 
     Args:
-        names: None: every row.
+        names: keys of :data:`ROWS`; empty: every row.
+    """
+    wanted = {base for name in names or ROWS for base in (name, ROWS[name].base)}
+    return [row for name, row in ROWS.items() if name in wanted]
+
+
+def load_row(name: str, device: str, seed: int) -> nn.Module:
+    """The metric of a row: its design, applied to its network.
+
+    Args:
+        name: a key of :data:`ROWS`.
+        device: device of the weights.
+        seed: seed of random weights.
 
     Raises:
-        ValueError: no names, or unknown ones.
+        MetricUnavailable: if the network lacks a package or weights.
     """
-    names = list(ROWS) if names is None else names
-    if not names or set(names) - set(ROWS):
-        raise ValueError(
-            f"rows must be some of {', '.join(ROWS)}; got {', '.join(names) or 'none'}"
-        )
-    wanted = {*names, *(ROWS[name].base for name in names)}
-    return [row for name, row in ROWS.items() if name in wanted]
+    row = ROWS[name]
+    return row.design.factory(load_metric(row.base, device, seed)).to(device)

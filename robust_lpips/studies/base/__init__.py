@@ -1,6 +1,7 @@
 """The skeleton of every study: settings, sources of data, tasks, one runner, records."""
 
 from robust_lpips.studies.base.measuring import MetricTask, Part, file_stem
+from robust_lpips.studies.base.page import filled
 from robust_lpips.studies.base.records import Record, with_bounds
 from robust_lpips.studies.base.settings import Settings, TripletSettings, option
 from robust_lpips.studies.base.source import (
@@ -39,6 +40,7 @@ __all__ = [
     "difference_cell",
     "evenly_spaced",
     "file_stem",
+    "filled",
     "interval_cells",
     "metric_tasks",
     "option",

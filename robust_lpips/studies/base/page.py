@@ -28,10 +28,12 @@ def filled(template: str, **values: Any) -> list[str]:
         for block in re.split(r"\n{2,}", text.strip())
         if all(values[name] is not None for name in _fields(block))
     ]
-    following = [*blocks[1:], "#"]
-    return [
-        block for block, after in zip(blocks, following, strict=True) if not _bare(block, after)
-    ]
+    kept: list[str] = []
+    # From the end: a heading goes with the headings below it.
+    for block in reversed(blocks):
+        if not _bare(block, kept[0] if kept else "#"):
+            kept.insert(0, block)
+    return kept
 
 
 def _fields(block: str) -> list[str]:

@@ -123,7 +123,9 @@ def metrics_from(study: Study, parsed: argparse.Namespace) -> tuple[str, ...]:
     """
     if not study.metrics:
         return ()
-    named = study.metrics if parsed.metrics is None else parsed.metrics
+    named = parsed.metrics
+    if named is None:
+        named = study.default_metrics(settings_from(study.settings, parsed))
     return tuple(dict.fromkeys([*named, *parsed.metric]))
 
 
@@ -233,8 +235,10 @@ def _add_option(parser: Any, settings: type, each: Field, kind: type, several: b
         option,
         type=_parsed_as(kind),
         nargs="+" if several else None,
+        # Given several times, the values of all. These would also be added to a default.
+        action="extend" if several else "store",
         choices=choices or None,
-        default=list(default) if several else default,
+        default=None if several else default,
         metavar=each.metadata.get("metavar"),
         help=f"{text}{shown}".strip().replace("%", "%%"),
     )
@@ -262,7 +266,9 @@ def _values(settings: type, parsed: argparse.Namespace) -> dict[str, Any]:
             values[each.name] = kind(**_values(kind, parsed))
         else:
             value = getattr(parsed, each.name)
-            values[each.name] = tuple(value) if several else value
+            if several:
+                value = each.default if value is None else tuple(value)
+            values[each.name] = value
     return values
 
 

@@ -22,6 +22,7 @@ _PACKAGE = Path(robust_lpips.__file__).parent
 COMPUTING = (
     "backbones",
     "comparison",
+    "evaluation/layers.py",
     "evaluation/measure.py",
     "evaluation/precision.py",
     "evaluation/shifts.py",

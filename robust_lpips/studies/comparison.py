@@ -102,13 +102,11 @@ def tasks(study: Study[ComparisonSettings], plan: Plan[ComparisonSettings]) -> S
     """Every named metric on the triplets; nothing where only files are compared.
 
     Raises:
-        ValueError: if there is nothing to compare, or a file's table is named as a metric is.
+        ValueError: if a file's table is named as a measured metric is.
     """
     given = tables_given(plan.settings.distances)
     if both := given.keys() & set(plan.metrics):
         raise ValueError(f"distances: names of measured metrics are taken; got {', '.join(both)}")
-    if not given and not plan.metrics:
-        raise ValueError("metrics must name at least one where no distances are given; got none")
     return metric_tasks(study, plan) if plan.metrics else ()
 
 
@@ -191,7 +189,7 @@ def page(results: Results[ComparisonSettings], tables: Tables) -> list[str]:
         blocks += _differences(tables["differences"])
     if "group_differences" in tables:
         blocks += ["By group:", _difference_table(tables["group_differences"])]
-    ours = {PUBLISHED_NAMES[name]: name for name in compared(results) if name in PUBLISHED_NAMES}
+    ours = {PUBLISHED_NAMES[name]: name for name in results.distances() if name in PUBLISHED_NAMES}
     rows = published("comparison_bapps")
     rows.insert(1, "measured here", rows["metric"].map(ours))
     return [

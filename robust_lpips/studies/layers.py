@@ -18,7 +18,7 @@ import torch
 from robust_lpips._files import atomic_path
 from robust_lpips.comparison import load_metric
 from robust_lpips.evaluation import rank_flip_rate
-from robust_lpips.evaluation.layers import measure_layers
+from robust_lpips.evaluation.per_layer import measure_layers
 from robust_lpips.metric import RobustLPIPS
 from robust_lpips.studies.base import (
     MetricTask,
@@ -134,7 +134,7 @@ def layer_table(taps: Sequence[str], distances: np.ndarray) -> pd.DataFrame:
 
     Args:
         taps: L names.
-        distances: (S + 1, 2, N, L), see :func:`~robust_lpips.evaluation.layers.measure_layers`.
+        distances: (S + 1, 2, N, L), see :func:`~robust_lpips.evaluation.per_layer.measure_layers`.
 
     Returns:
         ``tap``; ``share``, the tap's part of the mean unshifted distance, in percent; and

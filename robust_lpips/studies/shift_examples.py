@@ -41,7 +41,7 @@ from robust_lpips.studies.base import (
     with_bounds,
 )
 from robust_lpips.studies.base.published import published
-from robust_lpips.tables import to_markdown
+from robust_lpips.tables import MISSING, to_markdown
 
 METRICS = ("alexnet-untrained", "alexnet-shift-tolerant", "vgg16-shift-tolerant", "l2", "ssim")
 # Each is hardly visible; examples take turns.
@@ -320,13 +320,13 @@ def _verdicts(results: Results) -> pd.DataFrame:
 
 
 def _example_cells(examples: pd.DataFrame) -> pd.DataFrame:
+    """Distances of the examples and their ratios as text."""
     ratio = examples["shift_1px"] / examples["no_shift"].where(examples["no_shift"] > 0)
-    cells = examples.assign(ratio=ratio).rename(
-        columns={"no_shift": "no shift", "shift_1px": "1 px"}
+    numbers = pd.DataFrame(
+        {"no shift": examples["no_shift"], "1 px": examples["shift_1px"], "ratio": ratio}
     )
-    for name in ("no shift", "1 px", "ratio"):
-        cells[name] = cells[name].map("{:.3g}".format, na_action="ignore")
-    return cells
+    texts = numbers.map("{:.3g}".format).replace("nan", MISSING)
+    return examples[["example", "image", "distortion", "metric"]].join(texts)
 
 
 def _triplet_section(results: Results[ShiftExampleSettings], shown: pd.DataFrame) -> list[str]:
@@ -354,7 +354,7 @@ def _triplet_section(results: Results[ShiftExampleSettings], shown: pd.DataFrame
 def _jumps(rows: pd.DataFrame) -> tuple[Sequence[str], plotting.Cells]:
     """Labels of one example's images, and its distances, one line per metric."""
     lines: plotting.Cells = [(("distance", "no shift", "1 px", "ratio"), plotting.GREY, False)]
-    for row in _example_cells(rows).fillna("").to_dict("records"):
+    for row in _example_cells(rows).to_dict("records"):
         cells = [row[name] for name in ("metric", "no shift", "1 px", "ratio")]
         lines.append((cells, plotting.INK, False))
     return ("reference", rows["distortion"].iloc[0].replace("_", " ")), lines

@@ -22,8 +22,8 @@ _PACKAGE = Path(robust_lpips.__file__).parent
 COMPUTING = (
     "backbones",
     "comparison",
-    "evaluation/layers.py",
     "evaluation/measure.py",
+    "evaluation/per_layer.py",
     "evaluation/precision.py",
     "evaluation/shifts.py",
     "fusion.py",

@@ -75,7 +75,7 @@ def run(
         FileNotFoundError: if data are missing.
     """
     output = Path(output)
-    if study.metrics and plan.metrics:
+    if plan.metrics or study.default_metrics(plan.settings):
         check_names(plan.metrics)
     source = study.source(plan.settings)
     claim(output, plan.settings.claim())

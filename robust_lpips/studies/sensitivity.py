@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pandas as pd
 from matplotlib.figure import Figure
-from torch.utils.data import Dataset
 
 from robust_lpips import plotting
+from robust_lpips.data.shifted import References
 from robust_lpips.evaluation import FULL, ShiftViews, parse_view, summarize, view_name
 from robust_lpips.studies.base import (
     Part,
@@ -47,24 +47,10 @@ class SensitivitySettings(TripletSettings):
     sample_n: ClassVar[int] = 100
 
 
-class SameImages(Dataset):
-    """References of triplets as their own p0 and p1, so that only the shift is left."""
-
-    def __init__(self, dataset: Dataset) -> None:
-        self.dataset = dataset
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        item = self.dataset[index]
-        return item | {"p0": item["ref"], "p1": item["ref"]}
-
-
 def parts(settings: SensitivitySettings) -> dict[str, Part]:
     """The triplets, and their references alone."""
     dataset, views = source_of(settings).dataset, ShiftViews(settings.max_shift)
-    return {"triplets": Part(dataset, views), "references": Part(SameImages(dataset), views)}
+    return {"triplets": Part(dataset, views), "references": Part(References(dataset), views)}
 
 
 def curves(distances: pd.DataFrame, references: pd.DataFrame, seed: int = 0) -> pd.DataFrame:

@@ -11,14 +11,12 @@ import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor
-from torch.utils.data import Dataset
 
 from robust_lpips import plotting
 from robust_lpips.data.bapps import read_image
@@ -67,39 +65,12 @@ class ShiftExampleSettings(Settings):
         return triplets(None, "val", self.n, self.image_size)
 
 
-class Example(NamedTuple):
-    """A reference and itself, mildly distorted: both uint8 (3, H, W)."""
-
-    name: str
-    distortion: str
-    reference: Tensor
-    distorted: Tensor
-
-
-class ShiftedPairs(Dataset):
-    """Windows of every example without a shift (subset ``shift-0``) and at one pixel."""
-
-    def __init__(self, examples: Sequence[Example]) -> None:
-        self.examples = examples
-
-    def __len__(self) -> int:
-        return len(_VIEWS.shifts) * len(self.examples)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        number, shift = divmod(index, len(_VIEWS.shifts))
-        example = self.examples[number]
-        return {
-            "p0": _VIEWS.reference(example.reference),
-            "p1": _VIEWS.distorted(example.distorted, shift),
-            "score": float(shift),
-            "subset": view_name(shift),
-            "sample": f"{number + 1:03d}",
-        }
-
-
 @functools.lru_cache(maxsize=1)
-def make_examples(settings: ShiftExampleSettings) -> tuple[Example, ...]:
-    """References, each with a distortion of :data:`MILD`, in turns.
+def make_examples(settings: ShiftExampleSettings) -> tuple[dict[str, Any], ...]:
+    """References, each with a distortion of :data:`MILD`, in turns, as triplets.
+
+    Items have ``ref`` and, as both ``p0`` and ``p1``, the same distorted, uint8 (3, H, W); the
+    ``sample``, a number from 001; and the names ``image`` and ``distortion``. Nobody judged them.
 
     Raises:
         ValueError: if an image cannot be read or is smaller than 16 pixels.
@@ -111,37 +82,38 @@ def make_examples(settings: ShiftExampleSettings) -> tuple[Example, ...]:
             pair = image, distort(image)
         except ValueError as error:
             raise ValueError(f"image: {name}: {error}") from error
-        examples.append(Example(name, str(distort), *map(_to_tensor, pair)))
+        ref, distorted = (torch.tensor(each).permute(2, 0, 1).contiguous() for each in pair)
+        item = {"ref": ref, "p0": distorted, "p1": distorted, "judge": 0.5, "subset": "examples"}
+        names = {"sample": f"{i + 1:03d}", "image": name, "distortion": str(distort)}
+        examples.append(item | names)
     return tuple(examples)
 
 
 def parts(settings: ShiftExampleSettings) -> dict[str, Part]:
-    """The examples, and the triplets that are looked through."""
-    pairs = Part(ShiftedPairs(make_examples(settings)), batch_size=1)
-    return {"pairs": pairs, "triplets": Part(source_of(settings).dataset, _VIEWS)}
+    """The examples, which may differ in size, and the triplets that are looked through."""
+    examples = Part(make_examples(settings), _VIEWS, batch_size=1)
+    return {"examples": examples, "triplets": Part(source_of(settings).dataset, _VIEWS)}
 
 
 def example_table(
-    distances: Mapping[str, pd.DataFrame], examples: Sequence[Example]
+    distances: Mapping[str, pd.DataFrame], examples: Sequence[Mapping[str, Any]]
 ) -> pd.DataFrame:
     """Distances of the examples, with the distorted image as it is and shifted by one pixel.
 
     Args:
-        distances: by metric, those of :class:`ShiftedPairs`.
-        examples: the pairs.
+        distances: by metric, of the examples at shifts 0 and 1.
+        examples: items of :func:`make_examples`.
 
     Returns:
         One row per example and metric: ``example`` (from 1), ``image, distortion, metric``; and
         ``no_shift, shift_1px``, in the metric's own unit.
     """
-    rows = []
-    for number, example in enumerate(examples, start=1):
-        for metric, table in distances.items():
-            own = table[table["sample"] == f"{number:03d}"].set_index("subset")["distance"]
-            at_shifts = [own[view_name(shift)] for shift in _VIEWS.shifts]
-            rows.append((number, example.name, example.distortion, metric, *at_shifts))
+    about = pd.DataFrame(examples)[["sample", "image", "distortion"]]
+    table = triplet_table(distances).merge(about, on="sample", how="left")
+    # p0 and p1 are the same, so d0 is d1.
+    table = table.rename(columns={"d0": "no_shift", "d0_shifted": "shift_1px"})
     columns = ["example", "image", "distortion", "metric", "no_shift", "shift_1px"]
-    return pd.DataFrame(rows, columns=columns)
+    return table.assign(example=table["sample"].astype(int))[columns]
 
 
 def triplet_table(distances: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -179,11 +151,10 @@ def tables(results: Results[ShiftExampleSettings]) -> dict[str, pd.DataFrame]:
 
     Shown are the first triplets on which the verdict of the first metric flips.
     """
-    pairs = {name: pair for name, (pair, _) in _distances(results).items()}
-    verdicts = _verdicts(results)
-    shown = first_flips(verdicts, next(iter(pairs)), results.settings.k)
+    verdicts = triplet_table(_distances(results, 1))
+    shown = first_flips(verdicts, verdicts["metric"].iloc[0], results.settings.k)
     return {
-        "examples": example_table(pairs, make_examples(results.settings)),
+        "examples": example_table(_distances(results, 0), make_examples(results.settings)),
         "triplets": verdicts[verdicts["sample"].isin(shown)],
     }
 
@@ -212,24 +183,24 @@ def page(results: Results[ShiftExampleSettings], tables: Tables) -> list[str]:
 def figures(results: Results[ShiftExampleSettings], tables: Tables) -> Mapping[str, Figure]:
     """``shift_examples``: images with what metrics say of them before and after the shift."""
     settings, size = results.settings, results.source.size
-    items = (results.source.dataset[i] for i in range(settings.n))
-    images = {item["sample"]: [item[part] for part in ("ref", "p0", "p1")] for item in items}
-    for number, example in enumerate(make_examples(settings), start=1):
-        images[number] = [example.reference, example.distorted]
+    items = {
+        item["sample"]: item for item in map(results.source.dataset.__getitem__, range(settings.n))
+    }
+    items |= {int(item["sample"]): item for item in make_examples(settings)}
     left = "images given" if settings.image else f"crops of {size} of validation photographs"
-    shown, first = tables["triplets"]["sample"].nunique(), next(iter(_distances(results)))
+    shown, first = tables["triplets"]["sample"].nunique(), tables["examples"]["metric"].iloc[0]
     title = (
         f"What one pixel does\nleft: {left}; right: the first {shown} triplets of the sample set "
         f"({size}) on which {first} flips: chosen for that; distances in each metric's own unit, "
         f"seed {settings.seed}"
     )
-    return {"shift_examples": example_figure(tables["examples"], tables["triplets"], images, title)}
+    return {"shift_examples": example_figure(tables["examples"], tables["triplets"], items, title)}
 
 
 def example_figure(
     examples: pd.DataFrame,
     triplets: pd.DataFrame,
-    images: Mapping[int | str, Sequence[Tensor]],
+    items: Mapping[int | str, Mapping[str, Any]],
     title: str,
 ) -> Figure:
     """Images with what metrics say of them before and after a shift of one pixel.
@@ -240,42 +211,39 @@ def example_figure(
     Args:
         examples: rows of :func:`example_table`.
         triplets: rows of :func:`triplet_table`; may be empty.
-        images: uint8 (3, H, W); by example its pair, by sample the reference, p0 and p1.
+        items: examples by number and triplets by sample, with uint8 (3, H, W) images.
         title: its first line is the heading; further lines give the conditions.
     """
+    names, side = 0.25 + 0.068 * examples["metric"].str.len().max(), plotting.THUMBNAIL
+    row = max(1.35, 0.2 * (1 + examples["metric"].nunique())) + 0.45
+    right = 2.65 + 2 * side + names
+    width = right if triplets.empty else right + 4.1 + 3 * side + names
     count = max(examples["example"].nunique(), triplets["sample"].nunique())
-    names, line = 0.25 + 0.068 * examples["metric"].str.len().max(), 0.2
-    row = max(1.35, line * (1 + examples["metric"].nunique())) + 0.45
-    left = 0.3 + 2 * plotting.THUMBNAIL + names + 1.85 + 0.5
-    width = max(7.5, left + (0 if triplets.empty else 3.85 + 3 * plotting.THUMBNAIL + names + 0.25))
-    with plotting.figure((width, 1.25 + row * count), title) as fig:
-
-        def draw(x: float, table: pd.DataFrame, key: str, texts: Any, widths: Any) -> None:
-            for i, (name, rows) in enumerate(table.groupby(key, sort=False)):
-                pixels, (labels, cells) = (
-                    [image.permute(1, 2, 0).numpy() for image in images[name]],
-                    texts(rows),
-                )
-                top, end = 1.3 + i * row, x + 0.1 + len(pixels) * plotting.THUMBNAIL
-                plotting.draw_thumbnails(fig, x, top, pixels, labels)
-                plotting.draw_cells(fig, end, top, line, widths, cells)
-
+    with plotting.figure((max(7.5, width), 1.25 + row * count), title) as fig:
         plotting.draw_heading(fig, 0.2, 0.95, "A mild distortion, and the same shifted by 1 px")
-        draw(0.2, examples, "example", _jumps, (names, 0.65, 0.65, 0.55))
+        for i, (example, rows) in enumerate(examples.groupby("example", sort=False)):
+            labels = ("reference", rows["distortion"].iloc[0].replace("_", " "))
+            plotting.draw_thumbnails(fig, 0.2, 1.3 + i * row, _pixels(items[example])[:2], labels)
+            place, widths = (0.3 + 2 * side, 1.3 + i * row, 0.2), (names, 0.65, 0.65, 0.55)
+            plotting.draw_cells(fig, *place, widths, _jumps(rows))
         if not triplets.empty:
-            heading = "Which patch is closer, and which once both are shifted"
-            plotting.draw_heading(fig, left, 0.95, heading)
-            draw(left, triplets, "sample", _reversals, (names, 1.5, 1.5, 0.75))
+            plotting.draw_heading(
+                fig, right, 0.95, "Which patch is closer, before and after a shift"
+            )
+        for i, (sample, rows) in enumerate(triplets.groupby("sample", sort=False)):
+            labels = ("reference", "p0", "p1")
+            plotting.draw_thumbnails(fig, right, 1.3 + i * row, _pixels(items[sample]), labels)
+            place, widths = (right + 0.1 + 3 * side, 1.3 + i * row, 0.2), (names, 1.5, 1.5, 0.75)
+            plotting.draw_cells(fig, *place, widths, _reversals(rows))
     return fig
 
 
 def records(results: Results[ShiftExampleSettings], tables: Tables) -> Iterator[Record]:
     """r_rf at 1 px of each metric on all triplets that were looked through."""
-    for metric, (_, distances) in _distances(results).items():
-        scores = summarize(distances, seed=results.settings.seed).iloc[-1]
-        settings = {"max_shift": _VIEWS.max_shift}
-        rates = with_bounds(scores, ["rrf_1"])
-        yield Record(metric, scores["n"], rates, results.weights[metric], settings)
+    given = {"max_shift": _VIEWS.max_shift}
+    for metric, distances in _distances(results, 1).items():
+        row = summarize(distances, seed=results.settings.seed).iloc[-1]
+        yield Record(metric, row["n"], with_bounds(row, ["rrf_1"]), results.weights[metric], given)
 
 
 STUDY = Study(
@@ -305,72 +273,68 @@ def _references(settings: ShiftExampleSettings) -> Iterable[tuple[str, np.ndarra
         yield name, random_crop(rng, photograph, settings.image_size)[0]
 
 
-def _to_tensor(image: np.ndarray) -> Tensor:
-    return torch.tensor(image).permute(2, 0, 1).contiguous()
-
-
-def _distances(results: Results) -> dict[str, tuple[pd.DataFrame, ...]]:
-    """By metric the distances of the pairs and of the triplets."""
-    return results.distances_on("pairs", "triplets")
-
-
-def _verdicts(results: Results) -> pd.DataFrame:
-    """:func:`triplet_table` of all triplets that were looked through."""
-    return triplet_table({name: table for name, (_, table) in _distances(results).items()})
+def _distances(results: Results, part: int) -> dict[str, pd.DataFrame]:
+    """Distances of the examples (0) or of the triplets (1), by metric."""
+    found = results.distances_on("examples", "triplets")
+    return {metric: tables[part] for metric, tables in found.items()}
 
 
 def _example_cells(examples: pd.DataFrame) -> pd.DataFrame:
     """Distances of the examples and their ratios as text."""
-    ratio = examples["shift_1px"] / examples["no_shift"].where(examples["no_shift"] > 0)
-    numbers = pd.DataFrame(
-        {"no shift": examples["no_shift"], "1 px": examples["shift_1px"], "ratio": ratio}
-    )
+    before, after = examples["no_shift"], examples["shift_1px"]
+    ratio = after / before.where(before > 0)
+    numbers = pd.DataFrame({"no shift": before, "1 px": after, "ratio": ratio})
     texts = numbers.map("{:.3g}".format).replace("nan", MISSING)
-    return examples[["example", "image", "distortion", "metric"]].join(texts)
+    return examples.drop(columns=["no_shift", "shift_1px"]).join(texts)
 
 
 def _triplet_section(results: Results[ShiftExampleSettings], shown: pd.DataFrame) -> list[str]:
-    verdicts, n = _verdicts(results), results.settings.n
+    verdicts, n = triplet_table(_distances(results, 1)), results.settings.n
     first, count = verdicts["metric"].iloc[0], shown["sample"].nunique()
     if shown.empty:
         return [f"The verdict of {first} flips on none of {n} triplets: none is shown."]
     flips = verdicts.groupby("metric", sort=False)["flips"].sum()
     counts = ", ".join(f"{name} {flipped}" for name, flipped in flips.items())
-    cells = {"sample": shown["sample"], "metric": shown["metric"]}
-    for end, at in (("", ""), ("_shifted", " at 1 px")):
-        pairs = shown[[f"d0{end}", f"d1{end}"]].to_numpy()
-        cells[f"d0, d1{at}"] = [f"{d0:.3g}, {d1:.3g}" for d0, d1 in pairs]
-        cells[f"closer{at}"] = shown[f"closer{end}"]
-    verdict = np.where(shown["flips"], "**flips**", "stays")
+    cells = shown[["sample", "metric"]].assign(
+        **{"d0, d1": _pair_cells(shown, "", ", "), "closer": shown["closer"]},
+        **{"d0, d1 at 1 px": _pair_cells(shown, "_shifted", ", ")},
+        **{"closer at 1 px": shown["closer_shifted"]},
+        verdict=shown["flips"].map({True: "**flips**", False: "stays"}),
+    )
     return [
         f"The first {count} of {n} triplets on which the verdict of {first} flips at 1 px. They "
         "are chosen because that metric flips there: they show flips and do not measure how often "
         f"one metric flips compared with another. Of all {n} triplets flip: {counts}. closer: "
         "which of p0 and p1 the metric finds closer to the reference.",
-        to_markdown(pd.DataFrame(cells | {"verdict": verdict})),
+        to_markdown(cells),
     ]
 
 
-def _jumps(rows: pd.DataFrame) -> tuple[Sequence[str], plotting.Cells]:
-    """Labels of one example's images, and its distances, one line per metric."""
-    lines: plotting.Cells = [(("distance", "no shift", "1 px", "ratio"), plotting.GREY, False)]
-    for row in _example_cells(rows).to_dict("records"):
-        cells = [row[name] for name in ("metric", "no shift", "1 px", "ratio")]
-        lines.append((cells, plotting.INK, False))
-    return ("reference", rows["distortion"].iloc[0].replace("_", " ")), lines
+def _pair_cells(rows: pd.DataFrame, end: str, between: str) -> list[str]:
+    """Both distances as one cell per row; ``end`` is that of their columns."""
+    pairs = rows[[f"d0{end}", f"d1{end}"]].to_numpy()
+    return [f"{d0:.3g}{between}{d1:.3g}" for d0, d1 in pairs]
 
 
-def _reversals(rows: pd.DataFrame) -> tuple[Sequence[str], plotting.Cells]:
-    """Labels of one triplet's images, and verdicts on it, reversed ones in colour."""
-    lines: plotting.Cells = [
-        (("d(p0) : d(p1)", "no shift", "1 px", "closer"), plotting.GREY, False)
-    ]
-    for row in rows.to_dict("records"):
-        cells = [
-            row["metric"],
-            *(f"{row['d0' + e]:.3g} : {row['d1' + e]:.3g}" for e in ("", "_shifted")),
-        ]
-        verdict = f"{row['closer']} → {row['closer_shifted']}" if row["flips"] else row["closer"]
-        color = plotting.VERMILION if row["flips"] else plotting.INK
-        lines.append(((*cells, verdict), color, row["flips"]))
-    return ("reference", "p0", "p1"), lines
+def _pixels(item: Mapping[str, Any]) -> list[np.ndarray]:
+    """Reference, p0 and p1, (H, W, 3)."""
+    return [item[name].permute(1, 2, 0).numpy() for name in ("ref", "p0", "p1")]
+
+
+def _jumps(rows: pd.DataFrame) -> plotting.Cells:
+    """Distances of one example, one line per metric."""
+    columns = ["metric", "no shift", "1 px", "ratio"]
+    cells = _example_cells(rows)[columns].to_numpy().tolist()
+    heading = (("distance", *columns[1:]), plotting.GREY, False)
+    return [heading, *((line, plotting.INK, False) for line in cells)]
+
+
+def _reversals(rows: pd.DataFrame) -> plotting.Cells:
+    """Verdicts of metrics on one triplet, one line each, reversed ones in colour."""
+    lines = [(("d(p0) : d(p1)", "no shift", "1 px", "closer"), plotting.GREY, False)]
+    pairs = [_pair_cells(rows, end, " : ") for end in ("", "_shifted")]
+    for row, before, after in zip(rows.itertuples(), *pairs, strict=True):
+        verdict = f"{row.closer} → {row.closer_shifted}" if row.flips else row.closer
+        color = plotting.VERMILION if row.flips else plotting.INK
+        lines.append(((row.metric, before, after, verdict), color, row.flips))
+    return lines

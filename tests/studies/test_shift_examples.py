@@ -64,12 +64,12 @@ class TestTables:
         assert table["metric"].tolist() == ["ssim", "l2"] * 2
         of_l2 = table[table["metric"] == "l2"].set_index("example")
         for number, example in enumerate(make_examples(SETTINGS), start=1):
-            ref, other = example.reference, example.distorted
+            ref, other = example["ref"], example["p0"]
             window, row = ref[..., :-1], of_l2.loc[number]
             assert row["no_shift"] == pytest.approx(l2(window, other[..., :-1]), rel=1e-5)
             assert row["shift_1px"] == pytest.approx(l2(window, other[..., 1:]), rel=1e-5)
             assert row["no_shift"] < row["shift_1px"]
-            assert (row["image"], row["distortion"]) == (example.name, example.distortion)
+            assert (row["image"], row["distortion"]) == (example["image"], example["distortion"])
 
     def test_verdicts_by_hand(self):
         rows = [(1.0, 2, 2, 1), (1, 2, 3, 4), (2, 1, 2, 2), (2, 1, 1, 2)]
@@ -115,23 +115,23 @@ class TestTables:
 class TestExamples:
     def test_distortions_take_turns_and_are_mild(self):
         examples = make_examples(ShiftExampleSettings(k=5))
-        assert len({example.name for example in examples}) == 5
-        names = [example.distortion.partition("(")[0] for example in examples]
+        assert len({example["image"] for example in examples}) == 5
+        names = [example["distortion"].partition("(")[0] for example in examples]
         assert names == [*(name for name, _ in MILD), MILD[0][0]]
         for example in examples:
-            assert example.reference.shape == example.distorted.shape == (3, 64, 64)
-            assert 0 < l2(example.reference, example.distorted) < 0.02
+            assert example["ref"].shape == example["p0"].shape == (3, 64, 64)
+            assert 0 < l2(example["ref"], example["p0"]) < 0.02
         again = make_examples(ShiftExampleSettings(k=2))
-        assert torch.equal(again[1].distorted, examples[1].distorted)
+        assert torch.equal(again[1]["p0"], examples[1]["p0"])
         other = make_examples(ShiftExampleSettings(k=2, seed=1))
-        assert not torch.equal(other[1].reference, examples[1].reference)
+        assert not torch.equal(other[1]["ref"], examples[1]["ref"])
 
     def test_own_images_are_taken_whole(self, tmp_path):
         pixels = np.random.default_rng(0).integers(0, 256, (20, 33, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / "mine.png")
         (example,) = make_examples(ShiftExampleSettings(image=(tmp_path / "mine.png",), k=3))
-        assert example.name == "mine.png"
-        assert np.array_equal(example.reference.permute(1, 2, 0).numpy(), pixels)
+        assert example["image"] == "mine.png"
+        assert np.array_equal(example["ref"].permute(1, 2, 0).numpy(), pixels)
 
     def test_images_that_are_too_small(self, tmp_path):
         Image.new("RGB", (9, 20)).save(tmp_path / "tiny.png")
@@ -189,8 +189,8 @@ def test_the_figure_colours_flips_alone(flips, tmp_path):
     examples = pd.DataFrame([(1, "jpeg(0.30)", "l2", 0.1, 0.3)], columns=columns)
     row = (1.0, 2, 2, 1) if flips else (1.0, 2, 1, 2)
     grey = torch.full((3, 8, 8), 120, dtype=torch.uint8)
-    images = {1: [grey] * 2, "x-0": [grey] * 3}
-    figure = example_figure(examples, triplet_table({"l2": distances([row])}), images, "Heading")
+    items = dict.fromkeys((1, "x-0"), dict.fromkeys(("ref", "p0", "p1"), grey))
+    figure = example_figure(examples, triplet_table({"l2": distances([row])}), items, "Heading")
     plotting.save(figure, tmp_path / "a")
     with Image.open(tmp_path / "a.png") as image:
         pixels = np.asarray(image.convert("RGB"))

@@ -8,22 +8,18 @@ one closer once both are shifted by one pixel.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib.figure import Figure
 
 from robust_lpips import plotting
-from robust_lpips.data.bapps import read_image
-from robust_lpips.data.photographs import load_photographs
-from robust_lpips.data.sample import random_crop
-from robust_lpips.distortions import Composition
-from robust_lpips.evaluation import ShiftViews, rank_flips, summarize, view_name
+from robust_lpips.data.mild import mildly_distorted
+from robust_lpips.evaluation import ShiftViews, rank_flips, summarize
 from robust_lpips.evaluation.distances import TripletTable
 from robust_lpips.studies.base import (
     Part,
@@ -42,8 +38,6 @@ from robust_lpips.studies.base.published import published
 from robust_lpips.tables import MISSING, to_markdown
 
 METRICS = ("alexnet-untrained", "alexnet-shift-tolerant", "vgg16-shift-tolerant", "l2", "ssim")
-# Each is hardly visible; examples take turns.
-MILD = (("gaussian_white_noise", 0.1), ("jpeg", 0.3), ("contrast", 0.15), ("color_shift", 0.2))
 _VIEWS = ShiftViews(max_shift=1)
 
 
@@ -67,26 +61,8 @@ class ShiftExampleSettings(Settings):
 
 @functools.lru_cache(maxsize=1)
 def make_examples(settings: ShiftExampleSettings) -> tuple[dict[str, Any], ...]:
-    """References, each with a distortion of :data:`MILD`, in turns, as triplets.
-
-    Items have ``ref`` and, as both ``p0`` and ``p1``, the same distorted, uint8 (3, H, W); the
-    ``sample``, a number from 001; and the names ``image`` and ``distortion``. Nobody judged them.
-
-    Raises:
-        ValueError: if an image cannot be read or is smaller than 16 pixels.
-    """
-    examples = []
-    for i, (name, image) in enumerate(_references(settings)):
-        distort = Composition((MILD[i % len(MILD)],), seed=settings.seed)
-        try:
-            pair = image, distort(image)
-        except ValueError as error:
-            raise ValueError(f"image: {name}: {error}") from error
-        ref, distorted = (torch.tensor(each).permute(2, 0, 1).contiguous() for each in pair)
-        item = {"ref": ref, "p0": distorted, "p1": distorted, "judge": 0.5, "subset": "examples"}
-        names = {"sample": f"{i + 1:03d}", "image": name, "distortion": str(distort)}
-        examples.append(item | names)
-    return tuple(examples)
+    """Items of :func:`~robust_lpips.data.mild.mildly_distorted`, made once."""
+    return tuple(mildly_distorted(settings.image, settings.k, settings.image_size, settings.seed))
 
 
 def parts(settings: ShiftExampleSettings) -> dict[str, Part]:
@@ -183,9 +159,8 @@ def page(results: Results[ShiftExampleSettings], tables: Tables) -> list[str]:
 def figures(results: Results[ShiftExampleSettings], tables: Tables) -> Mapping[str, Figure]:
     """``shift_examples``: images with what metrics say of them before and after the shift."""
     settings, size = results.settings, results.source.size
-    items = {
-        item["sample"]: item for item in map(results.source.dataset.__getitem__, range(settings.n))
-    }
+    triplets = (results.source.dataset[i] for i in range(settings.n))
+    items = {item["sample"]: item for item in triplets}
     items |= {int(item["sample"]): item for item in make_examples(settings)}
     left = "images given" if settings.image else f"crops of {size} of validation photographs"
     shown, first = tables["triplets"]["sample"].nunique(), tables["examples"]["metric"].iloc[0]
@@ -227,9 +202,7 @@ def example_figure(
             place, widths = (0.3 + 2 * side, 1.3 + i * row, 0.2), (names, 0.65, 0.65, 0.55)
             plotting.draw_cells(fig, *place, widths, _jumps(rows))
         if not triplets.empty:
-            plotting.draw_heading(
-                fig, right, 0.95, "Which patch is closer, before and after a shift"
-            )
+            plotting.draw_heading(fig, right, 0.95, "Which patch is closer, and after the shift")
         for i, (sample, rows) in enumerate(triplets.groupby("sample", sort=False)):
             labels = ("reference", "p0", "p1")
             plotting.draw_thumbnails(fig, right, 1.3 + i * row, _pixels(items[sample]), labels)
@@ -260,19 +233,6 @@ STUDY = Study(
 )
 
 
-def _references(settings: ShiftExampleSettings) -> Iterable[tuple[str, np.ndarray]]:
-    """Names and uint8 (H, W, 3) images."""
-    if settings.image:
-        for path in settings.image:
-            yield path.name, read_image(path).permute(1, 2, 0).numpy()
-        return
-    photographs = list(load_photographs("val", settings.image_size).items())
-    for i in range(settings.k):
-        name, photograph = photographs[i % len(photographs)]
-        rng = np.random.default_rng([settings.seed, i])
-        yield name, random_crop(rng, photograph, settings.image_size)[0]
-
-
 def _distances(results: Results, part: int) -> dict[str, pd.DataFrame]:
     """Distances of the examples (0) or of the triplets (1), by metric."""
     found = results.distances_on("examples", "triplets")
@@ -295,12 +255,11 @@ def _triplet_section(results: Results[ShiftExampleSettings], shown: pd.DataFrame
         return [f"The verdict of {first} flips on none of {n} triplets: none is shown."]
     flips = verdicts.groupby("metric", sort=False)["flips"].sum()
     counts = ", ".join(f"{name} {flipped}" for name, flipped in flips.items())
-    cells = shown[["sample", "metric"]].assign(
-        **{"d0, d1": _pair_cells(shown, "", ", "), "closer": shown["closer"]},
-        **{"d0, d1 at 1 px": _pair_cells(shown, "_shifted", ", ")},
-        **{"closer at 1 px": shown["closer_shifted"]},
-        verdict=shown["flips"].map({True: "**flips**", False: "stays"}),
-    )
+    cells = shown[["sample", "metric"]].copy()
+    for end, at in (("", ""), ("_shifted", " at 1 px")):
+        cells[f"d0, d1{at}"] = _pair_cells(shown, end, ", ")
+        cells[f"closer{at}"] = shown[f"closer{end}"]
+    cells["verdict"] = shown["flips"].map({True: "**flips**", False: "stays"})
     return [
         f"The first {count} of {n} triplets on which the verdict of {first} flips at 1 px. They "
         "are chosen because that metric flips there: they show flips and do not measure how often "

@@ -15,7 +15,6 @@ from robust_lpips.studies.base import Plan, records
 from robust_lpips.studies.base.runner import run
 from robust_lpips.studies.shift_examples import (
     METRICS,
-    MILD,
     STUDY,
     ShiftExampleSettings,
     example_figure,
@@ -110,33 +109,6 @@ class TestTables:
         rate = rank_flip_rate(*(views[v][d] for v in ("shift-0", "shift-1") for d in ("d0", "d1")))
         assert ssim["scores"]["rrf_1"][0] == pytest.approx(100 * rate)
         assert (ssim["n"], ssim["settings"]["max_shift"]) == (24, 1)
-
-
-class TestExamples:
-    def test_distortions_take_turns_and_are_mild(self):
-        examples = make_examples(ShiftExampleSettings(k=5))
-        assert len({example["image"] for example in examples}) == 5
-        names = [example["distortion"].partition("(")[0] for example in examples]
-        assert names == [*(name for name, _ in MILD), MILD[0][0]]
-        for example in examples:
-            assert example["ref"].shape == example["p0"].shape == (3, 64, 64)
-            assert 0 < l2(example["ref"], example["p0"]) < 0.02
-        again = make_examples(ShiftExampleSettings(k=2))
-        assert torch.equal(again[1]["p0"], examples[1]["p0"])
-        other = make_examples(ShiftExampleSettings(k=2, seed=1))
-        assert not torch.equal(other[1]["ref"], examples[1]["ref"])
-
-    def test_own_images_are_taken_whole(self, tmp_path):
-        pixels = np.random.default_rng(0).integers(0, 256, (20, 33, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(tmp_path / "mine.png")
-        (example,) = make_examples(ShiftExampleSettings(image=(tmp_path / "mine.png",), k=3))
-        assert example["image"] == "mine.png"
-        assert np.array_equal(example["ref"].permute(1, 2, 0).numpy(), pixels)
-
-    def test_images_that_are_too_small(self, tmp_path):
-        Image.new("RGB", (9, 20)).save(tmp_path / "tiny.png")
-        with pytest.raises(ValueError, match=r"image: tiny\.png: .*>= 16"):
-            make_examples(ShiftExampleSettings(image=(tmp_path / "tiny.png",)))
 
 
 class TestRun:

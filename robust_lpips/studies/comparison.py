@@ -21,6 +21,7 @@ from robust_lpips.comparison import entry, metric_names
 from robust_lpips.data.sample import JUDGE
 from robust_lpips.evaluation import (
     FULL,
+    GROUPS,
     ceilings_table,
     compare_pairs,
     group_differences,
@@ -61,13 +62,11 @@ METRICS = (
     *("alexnet-cosine", "alexnet-untrained", "alexnet-shift-tolerant", "vgg16-shift-tolerant"),
 )
 # Sizes of BAPPS's validation subsets: files of distances do not name their data set.
-_BAPPS_VAL = {
-    **{"traditional": 4720, "cnn": 4720, "superres": 10856},
-    **{"deblur": 9440, "color": 4720, "frameinterp": 1888},
-}
-_GIVEN = Source(
-    "distances from files", "Accuracy is 2AFC against the column judge of the files.", "2AFC"
-)
+_SUBSETS = itertools.chain(*GROUPS.values())
+_BAPPS_VAL = dict(zip(_SUBSETS, (4720, 4720, 10856, 9440, 4720, 1888), strict=True))
+_JUDGED_BY = "Accuracy is 2AFC against the column judge of the files."
+_GIVEN = Source("distances from files", _JUDGED_BY, "2AFC")
+_VALUES = {"a": "value_a", "b": "value_b"}
 # Of so many metrics every pair is printed in full; of more, a matrix.
 _FEW = 3
 
@@ -77,10 +76,7 @@ class ComparisonSettings(TripletSettings):
     """Settings of the comparison of metrics."""
 
     distances: tuple[Path, ...] = option(
-        (),
-        "tables of distances measured elsewhere; alone, nothing is measured",
-        claimed=False,
-        metavar="PATH",
+        (), "tables of distances measured elsewhere; alone, nothing is measured", claimed=False
     )
 
 
@@ -124,7 +120,7 @@ def data_of(results: Results[ComparisonSettings]) -> Source:
     """The triplets in words; those of files are known by their subsets and samples alone."""
     if results.of(MetricTask):
         return source_of(results.settings)
-    full = next(iter(compared(results).values())).query("view == @FULL")
+    full = _first(results).query("view == @FULL")
     if full["subset"].value_counts().to_dict() == _BAPPS_VAL:
         return Source("all of BAPPS val", PEOPLE, "2AFC")
     clustered = full["sample"].map(photograph).ne(full["sample"]).any()
@@ -141,43 +137,33 @@ def tables(results: Results[ComparisonSettings]) -> dict[str, pd.DataFrame]:
     """
     found, seed, name = compared(results), results.settings.seed, data_of(results).name
     groups = _scored(found, group_scores, name, seed)
+    # A file may be named as a metric is.
+    known = groups["metric"].isin(list(results.distances())) & groups["group"].eq("all")
+    measured = groups["metric"].where(known)
     for quantity in ("two_afc", *rank_flip_columns(groups)):
-        groups[f"published_{quantity}"] = [
-            # A file may be named as a metric is.
-            published_of("comparison_bapps", metric).get(quantity, np.nan)
-            if group == "all" and metric in results.distances()
-            else np.nan
-            for metric, group in groups[["metric", "group"]].to_numpy()
-        ]
+        numbers = [published_of("comparison_bapps", name).get(quantity) for name in measured]
+        groups[f"published_{quantity}"] = np.array(numbers, float)
     made = {"comparison": _scored(found, summarize, name, seed), "groups": groups}
     if len(found) > 1:
         made["differences"] = compare_pairs(found, seed=seed)
     if 1 < len(found) <= _FEW and groups["subsets"].nunique() > 1:
-        pairs = {
-            (a, b): group_differences(found[a], found[b], seed=seed).rename(
-                columns={"a": "value_a", "b": "value_b"}
-            )
-            for a, b in itertools.combinations(found, 2)
-        }
-        rows = pd.concat(pairs, names=["a", "b"]).reset_index(["a", "b"])
-        made["group_differences"] = rows[rows["group"] != "all"]
+        pairs = itertools.combinations(found, 2)
+        rows = {(a, b): group_differences(found[a], found[b], seed=seed) for a, b in pairs}
+        rows = {pair: table.rename(columns=_VALUES) for pair, table in rows.items()}
+        made["group_differences"] = _joined(rows, ["a", "b"]).query("group != 'all'")
     return made
 
 
 def page(results: Results[ComparisonSettings], tables: Tables) -> list[str]:
     """Scores overall and by group, which differences hold, and what is published."""
-    source, groups, first = (
-        data_of(results),
-        tables["groups"],
-        next(iter(compared(results).values())),
-    )
+    source, groups = data_of(results), tables["groups"]
     blocks = [
         "# Metrics compared",
         f"Measured on {_conditions(results)}. {source.judged_by} accuracy: {source.accuracy}, in "
         "percent, the mean over subsets; r_rf n: share of triplets whose ranking a shift of n "
         "pixels reverses, in percent. In brackets: 95 % bootstrap intervals"
         f"{source.clustered and ',' + source.clustered}.",
-        _ceilings(first, groups),
+        _ceilings(_first(results), groups),
         _score_table(groups[groups["group"] == "all"], ["metric"]),
     ]
     if groups["subsets"].nunique() > 1:
@@ -229,17 +215,16 @@ def figures(results: Results[ComparisonSettings], tables: Tables) -> Mapping[str
 
 def records(results: Results[ComparisonSettings], tables: Tables) -> Iterator[Record]:
     """Accuracy and r_rf of each metric over all subsets."""
-    source = data_of(results)
-    first = next(iter(compared(results).values()))
+    source, weights = data_of(results), results.weights
     # Files do not tell the size of their patches.
     size = results.settings.image_size if source.size else None
-    settings = {"max_shift": max_shift_of(first), "image_size": size}
-    # Accuracy is not always 2AFC against people: judged_by tells.
-    scores = tables["groups"].query("group == 'all'").rename(columns=_accuracy)
-    for row in scores.to_dict("records"):
-        names = ["accuracy", *rank_flip_columns(scores)]
-        weights, given = results.weights.get(row["metric"]), (source.name, source.judged_by)
-        yield Record(row["metric"], row["n"], with_bounds(row, names), weights, settings, *given)
+    settings = {"max_shift": max_shift_of(_first(results)), "image_size": size}
+    given = (settings, source.name, source.judged_by)
+    for row in tables["groups"].query("group == 'all'").to_dict("records"):
+        scores = with_bounds(row, ["two_afc", *rank_flip_columns(row)])
+        # Not always 2AFC against people: judged_by tells.
+        scores = {"accuracy": scores.pop("two_afc")} | scores
+        yield Record(row["metric"], row["n"], scores, weights.get(row["metric"]), *given)
 
 
 STUDY = Study(
@@ -253,18 +238,16 @@ STUDY = Study(
     page=page,
     figures=figures,
     records=records,
-    folder=lambda settings: f"comparison-{_kind(settings)}",
+    folder=lambda settings: (
+        "comparison-"
+        + ("files" if settings.distances else "bapps" if settings.data_root else "sample")
+    ),
 )
 
 
-def _kind(settings: ComparisonSettings) -> str:
-    if settings.distances:
-        return "files"
-    return "sample" if settings.data_root is None else "bapps"
-
-
-def _accuracy(column: str) -> str:
-    return column.replace("two_afc", "accuracy")
+def _first(results: Results[ComparisonSettings]) -> pd.DataFrame:
+    """Distances of the first metric: all are of the same triplets and shifts."""
+    return next(iter(compared(results).values()))
 
 
 def _scored(
@@ -275,12 +258,16 @@ def _scored(
         (metric, name): score(table, seed=seed).assign(max_shift=max_shift_of(table))
         for metric, table in found.items()
     }
-    keys = ["metric", "dataset"]
-    return pd.concat(rows, names=keys).reset_index(keys).reset_index(drop=True)
+    return _joined(rows, ["metric", "dataset"])
+
+
+def _joined(tables: Mapping[tuple[str, ...], pd.DataFrame], names: list[str]) -> pd.DataFrame:
+    """Tables one below the other, with their keys as first columns."""
+    return pd.concat(tables, names=names).reset_index(names).reset_index(drop=True)
 
 
 def _conditions(results: Results[ComparisonSettings]) -> str:
-    first, seed = next(iter(compared(results).values())), results.settings.seed
+    first, seed = _first(results), results.settings.seed
     n = int((first["view"] == FULL).sum())
     return conditions(data_of(results), n, max_shift=max_shift_of(first), seed=seed)
 
@@ -338,28 +325,18 @@ def _difference_table(differences: pd.DataFrame) -> str:
         difference=differences.apply(difference_cell, axis=1, digits=2),
         holds=differences["holds"].map({True: "yes", False: "no"}),
     ).drop(columns=["low", "high"])
-    formats = {
-        "value_a": ".2f",
-        "value_b": ".2f",
-        "only_a": ".0f",
-        "only_b": ".0f",
-        "p_value": ".2g",
-    }
-    return to_markdown(rows, {name: spec for name, spec in formats.items() if name in rows})
+    formats = {"value": ".2f", "only": ".0f", "p": ".2g"}
+    kinds = {name: name.partition("_")[0] for name in rows}
+    return to_markdown(rows, {n: formats[kind] for n, kind in kinds.items() if kind in formats})
 
 
 def _matrix(differences: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     """One row and one column per metric; columns by number, because names are long."""
     signs = np.sign(differences["difference"]).where(differences["holds"], 0)
-    both = pd.concat(
-        [
-            differences.assign(sign=signs),
-            differences.assign(a=differences["b"], b=differences["a"], sign=-signs),
-        ]
-    )
-    wide = both.pivot(index="a", columns="b", values="sign").reindex(index=names, columns=names)
-    marks = wide.replace({0: ".", 1: "+", -1: "-", np.nan: ""})
-    numbers = range(1, len(names) + 1)
-    marks.columns = list(map(str, numbers))
-    marks.insert(0, "metric", [f"{i} {name}" for i, name in zip(numbers, names, strict=True)])
+    wide = differences.assign(sign=signs).pivot(index="a", columns="b", values="sign")
+    wide = wide.reindex(index=names, columns=names).fillna(0)
+    marks = (wide - wide.T).replace({0: ".", 1: "+", -1: "-"})
+    marks = marks.mask(np.eye(len(names), dtype=bool), "")
+    marks.columns = [f"{i}" for i, _ in enumerate(names, start=1)]
+    marks.insert(0, "metric", [f"{i} {name}" for i, name in enumerate(names, start=1)])
     return marks

@@ -76,7 +76,7 @@ class LayerSettings(TripletSettings):
     def checkpoints(self) -> dict[str, Path | None]:
         """Files of the networks by label; None: a row or a released metric."""
         pairs = [name.partition("=") for name in self.networks]
-        return {label: Path(path) if path else None for label, _, path in pairs}
+        return {label: Path(path).expanduser() if path else None for label, _, path in pairs}
 
     def load(self, label: str, device: str, seed: int) -> RobustLPIPS:
         """The network of that label; ``seed`` is that of a row's random weights.

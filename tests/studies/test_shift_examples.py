@@ -1,5 +1,6 @@
 """Examples of what one pixel does: tables by hand, on the images themselves."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +129,25 @@ class TestRun:
         run(STUDY, Plan(SETTINGS, ("constant_metric:make",)), tmp_path / "out")
         assert pd.read_csv(tmp_path / "out" / "triplets.csv").empty
         assert (tmp_path / "out" / "shift_examples.png").is_file()
+
+    def test_a_metric_that_fails_on_one_part_is_left_out_of_both(self, tmp_path, monkeypatch):
+        (tmp_path / "picky_metric.py").write_text(
+            "def make():\n"
+            "    def metric(a, b):\n"
+            "        assert a.shape[-2] == 32, 'too tall'\n"
+            "        return (a - b).abs().mean((1, 2, 3))\n"
+            "    return metric\n"
+        )
+        monkeypatch.syspath_prepend(tmp_path)
+        Image.new("RGB", (30, 24), (9, 99, 199)).save(tmp_path / "mine.png")
+        settings = replace(SETTINGS, image=(tmp_path / "mine.png",))
+        page = run(STUDY, Plan(settings, ("picky_metric:make", "l1")), tmp_path / "out")
+        assert "too tall" in page.split("## Left out")[1]
+        for name in ("examples", "triplets"):
+            table = pd.read_csv(tmp_path / "out" / f"{name}.csv")
+            assert set(table["metric"]) == {"l1"}
+        with pytest.raises(ValueError, match="examples, triplets"):
+            run(STUDY, Plan(settings, ("picky_metric:make",)), tmp_path / "out")
 
     def test_images_may_be_given_several_times_and_are_claimed_by_content(self, tmp_path, capsys):
         first, second = (tmp_path / name for name in ("first.png", "second.png"))

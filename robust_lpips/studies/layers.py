@@ -39,6 +39,7 @@ from robust_lpips.studies.base.study import single_part
 from robust_lpips.tables import to_markdown
 from robust_lpips.weights import names
 
+FILE = "layers.npz"
 REST, ALL = "all but the first", "all"
 NETWORKS = ("vgg16", "vgg16-blurpool-pad1", "vgg16-blurpool-pad2", "vgg16-shift-tolerant")
 
@@ -95,7 +96,7 @@ class LayerSettings(TripletSettings):
 
 
 class LayerTask(MetricTask):
-    """Distances of each layer of one network, in ``layers.npz``."""
+    """Distances of each layer of one network, in :data:`FILE`."""
 
     def measure(self, metric: RobustLPIPS, tick: Tick) -> dict[str, np.ndarray]:
         """``distances`` of :func:`measure_layers`, and the names of ``taps``."""
@@ -111,13 +112,8 @@ class LayerTask(MetricTask):
 
     def write(self, measured: dict[str, np.ndarray], folder: Path) -> None:
         """Write what :meth:`measure` returned."""
-        with atomic_path(folder / "layers.npz") as temporary:
+        with atomic_path(folder / FILE) as temporary:
             np.savez(temporary, **measured)
-
-    def layers(self, output: Path) -> dict[str, np.ndarray]:
-        """Arrays that were measured."""
-        with np.load(output / self.folder / "layers.npz", allow_pickle=False) as arrays:
-            return dict(arrays)
 
 
 def tasks(study: Study[LayerSettings], plan: Plan[LayerSettings]) -> list[LayerTask]:
@@ -153,8 +149,10 @@ def layer_table(taps: Sequence[str], distances: np.ndarray) -> pd.DataFrame:
 
 def tables(results: Results[LayerSettings]) -> dict[str, pd.DataFrame]:
     """``layers``: ``network``, and :func:`layer_table` of each."""
-    found = {task.metric: task.layers(results.output) for task in results.of(LayerTask)}
-    rows = {network: layer_table(**arrays) for network, arrays in found.items()}
+    rows = {}
+    for task in results.of(LayerTask):
+        with np.load(results.output / task.folder / FILE, allow_pickle=False) as arrays:
+            rows[task.metric] = layer_table(**arrays)
     return {"layers": pd.concat(rows, names=["network"]).reset_index("network")}
 
 

@@ -128,7 +128,9 @@ def metrics_from(study: Study, parsed: argparse.Namespace) -> tuple[str, ...]:
     """
     if not study.metrics:
         return ()
-    named = study.metrics if parsed.metrics is None else parsed.metrics
+    named = parsed.metrics
+    if named is None:
+        named = study.default_metrics(settings_from(study.settings, parsed))
     return tuple(dict.fromkeys([*named, *parsed.metric]))
 
 
@@ -248,6 +250,8 @@ def _add_option(parser: Any, settings: Any, each: Field, default: Any) -> None:
         option,
         type=_parsed_as(kind),
         nargs="+" if several else None,
+        # Given several times, the values of all. These would also be added to a default.
+        action="extend" if several else "store",
         choices=choices or None,
         default=argparse.SUPPRESS,
         metavar=each.metadata.get("metavar"),

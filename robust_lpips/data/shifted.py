@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -86,6 +87,24 @@ class ShiftedPhotographs(Dataset):
             "subset": "shifts",
             "sample": f"{name}-{index:06d}",
         }
+
+
+class References(Dataset):
+    """References of 2AFC triplets as their own p0 and p1, so that only a shift tells them apart.
+
+    Args:
+        dataset: triplets, as :class:`~robust_lpips.data.TwoAFCDataset` gives them.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        item = self.dataset[index]
+        return item | {"p0": item["ref"], "p1": item["ref"]}
 
 
 def random_window(

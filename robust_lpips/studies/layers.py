@@ -1,148 +1,194 @@
-"""Which layers flip: r_rf of each tap alone, and what the tap adds to the distance.
+"""Rank flips by layer: r_rf of each tap alone, and its share of the distance.
 
-A tap that no subsampling precedes answers to a shift by the shift itself, whatever stands behind
-it; a network whose distance consists largely of such taps gains little from filters against
-aliasing. This tells how much of a network's r_rf is of that kind.
+A tap that no subsampling precedes shifts with the image, whatever stands behind it; a network whose
+distance consists largely of such taps gains little from filters against aliasing. This study tells
+how much of a network's r_rf is of that kind.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from torch.utils.data import DataLoader, Dataset
-from tqdm.auto import tqdm
 
+from robust_lpips._files import atomic_path
+from robust_lpips.comparison import load_metric
 from robust_lpips.evaluation import rank_flip_rate
-from robust_lpips.evaluation.shifts import ShiftViews
+from robust_lpips.evaluation.per_layer import measure_layers
 from robust_lpips.metric import RobustLPIPS
-from robust_lpips.studies.folder import claim
-from robust_lpips.studies.rows import table_rows
-from robust_lpips.studies.triplets import triplets
-from robust_lpips.tables import to_markdown, write_csv, write_text
+from robust_lpips.studies.base import (
+    MetricTask,
+    Plan,
+    Record,
+    Results,
+    Study,
+    Tables,
+    Tick,
+    TripletSettings,
+    conditions,
+    option,
+    quantity_label,
+)
+from robust_lpips.studies.base.machine import loading_workers
+from robust_lpips.studies.base.rows import TABLES, table_rows
+from robust_lpips.studies.base.study import single_part
+from robust_lpips.tables import to_markdown
 from robust_lpips.weights import names
 
+FILE = "layers.npz"
 REST, ALL = "all but the first", "all"
-_BATCH = 16
+NETWORKS = ("vgg16", "vgg16-blurpool-pad1", "vgg16-blurpool-pad2", "vgg16-shift-tolerant")
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What is measured on.
-
-    Attributes:
-        data_root: folder of BAPPS; None: the sample set.
-        val_triplets: how many; None: all of BAPPS.
-        image_size: side of the patches in pixels.
-        max_shift: largest shift in pixels, which decides the crop.
-        seed: of random weights.
-    """
-
-    data_root: str | None = None
-    val_triplets: int | None = 240
-    image_size: int = 64
-    max_shift: int = 3
-    seed: int = 0
-
-    def dataset(self) -> Dataset:
-        """The validation triplets."""
-        return triplets(self.data_root, "val", self.val_triplets, self.image_size)
-
-
-def load_network(name: str, table: str, seed: int) -> RobustLPIPS:
-    """A released metric, an untrained row of ``table``, or LABEL=PATH of a checkpoint.
+class LayerSettings(TripletSettings):
+    """Settings of the study of layers.
 
     Raises:
-        ValueError: none of these; the message lists the names.
+        ValueError: if a value is out of range, or networks are unknown or repeated.
+        FileNotFoundError: if there is no such checkpoint.
     """
-    rows = {row.name: row.config for row in table_rows(table)}
-    if name in rows:
-        torch.manual_seed(seed)
-        return RobustLPIPS(rows[name], weights=None)
-    if name in names():
-        return RobustLPIPS(name)
-    label, _, path = name.partition("=")
-    if path:
-        return RobustLPIPS(weights=path)
-    raise ValueError(
-        f"network must be LABEL=PATH or one of {', '.join([*rows, *names()])}; got {label!r}"
+
+    networks: tuple[str, ...] = option(
+        NETWORKS,
+        "rows of the table, untrained; released metrics; or checkpoints, as LABEL=PATH",
+        claimed=False,
+        metavar="NAME",
     )
+    table: str = option("backbones", "table of the rows", choices=tuple(TABLES), claimed=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        known = [*(row.name for row in table_rows(self.table)), *names()]
+        for label, path in self.checkpoints.items():
+            if path is None and label not in known:
+                allowed = f"LABEL=PATH or one of {', '.join(known)}"
+                raise ValueError(f"networks must be {allowed}; got {label!r}")
+            if path is not None and not path.is_file():
+                raise FileNotFoundError(f"networks: no checkpoint {path} of {label}")
+        if len(self.checkpoints) < len(self.networks) or not self.networks:
+            raise ValueError(f"networks must be different; got {', '.join(self.networks)}")
+
+    @property
+    def checkpoints(self) -> dict[str, Path | None]:
+        """Files of the networks by label; None: a row or a released metric."""
+        pairs = [name.partition("=") for name in self.networks]
+        return {label: Path(path).expanduser() if path else None for label, _, path in pairs}
+
+    def load(self, label: str, device: str, seed: int) -> RobustLPIPS:
+        """The network of that label; ``seed`` is that of a row's random weights.
+
+        Raises:
+            MetricUnavailable: if released weights are not here.
+        """
+        rows = {row.name: row.config for row in table_rows(self.table)}
+        if path := self.checkpoints[label]:
+            return RobustLPIPS(weights=path).to(device)
+        if label not in rows:
+            return load_metric(label, device)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return RobustLPIPS(rows[label], weights=None).to(device)
 
 
-def layer_table(name: str, metric: RobustLPIPS, dataset: Dataset, max_shift: int) -> pd.DataFrame:
-    """A row a tap, then one for all but the first and one for all of them together.
+class LayerTask(MetricTask):
+    """Distances of each layer of one network, in :data:`FILE`."""
+
+    def measure(self, metric: RobustLPIPS, tick: Tick) -> dict[str, np.ndarray]:
+        """``distances`` of :func:`measure_layers`, and the names of ``taps``."""
+        distances = measure_layers(
+            metric,
+            self.data.dataset,
+            self.settings.max_shift,
+            device=self.device,
+            num_workers=loading_workers(self.device),
+            progress=lambda items: tick(items / len(self.data.dataset)),
+        )
+        return {"taps": np.array(list(metric.backbone.taps)), "distances": distances}
+
+    def write(self, measured: dict[str, np.ndarray], folder: Path) -> None:
+        """Write what :meth:`measure` returned."""
+        with atomic_path(folder / FILE) as temporary:
+            np.savez(temporary, **measured)
+
+
+def tasks(study: Study[LayerSettings], plan: Plan[LayerSettings]) -> list[LayerTask]:
+    """A task for every network."""
+    given = plan.settings
+    return [
+        LayerTask(plan.device, single_part, given, label, load=given.load)
+        for label in given.checkpoints
+    ]
+
+
+def layer_table(taps: Sequence[str], distances: np.ndarray) -> pd.DataFrame:
+    """One row per tap, one for all but the first, and one for all together.
+
+    Args:
+        taps: L names.
+        distances: (S + 1, 2, N, L), see :func:`~robust_lpips.evaluation.per_layer.measure_layers`.
 
     Returns:
-        ``network, tap``; ``share``, the tap's part of the mean unshifted distance, in percent; and
-        ``rrf_1`` ... ``rrf_S``, percent of triplets that the tap's own distance ranks otherwise at
-        that shift. Means over all triplets, not over subsets.
+        ``tap``; ``share``, the tap's part of the mean unshifted distance, in percent; and
+        ``rrf_1`` .. ``rrf_S``, percent of triplets that the tap's own distance ranks differently
+        at that shift. Means over all triplets, not over subsets.
     """
-    distances = _layer_distances(metric, dataset, max_shift)
     sums = [distances[..., first:].sum(axis=-1, keepdims=True) for first in (1, 0)]
     distances = np.concatenate([distances, *sums], axis=-1)
     unshifted = distances[0].mean(axis=(0, 1))  # over p0 and p1, and over triplets
-    rows = []
-    for i, tap in enumerate([*metric.backbone.taps, REST, ALL]):
-        rows.append({"network": name, "tap": tap, "share": 100 * unshifted[i] / unshifted[-1]})
-        for shift in range(1, max_shift + 1):
-            pairs = (*distances[0, ..., i], *distances[shift, ..., i])
-            rows[-1][f"rrf_{shift}"] = 100 * rank_flip_rate(*pairs)
-    return pd.DataFrame(rows)
+    table = pd.DataFrame({"tap": [*taps, REST, ALL], "share": 100 * unshifted / unshifted[-1]})
+    for shift in range(1, len(distances)):
+        pairs = [(*distances[0, ..., i], *distances[shift, ..., i]) for i in table.index]
+        table[f"rrf_{shift}"] = [100 * rank_flip_rate(*pair) for pair in pairs]
+    return table
 
 
-def run(
-    settings: Settings, networks: dict[str, RobustLPIPS], output: Path, *, device: str, command: str
-) -> str:
-    """Measure every network, write ``layers.csv`` and ``layers.md``, and return the page.
-
-    Raises:
-        ValueError: ``output`` holds results of other settings.
-    """
-    claim(output, asdict(settings) | {"networks": list(networks)})
-    dataset = settings.dataset()
-    table = pd.concat(
-        [
-            layer_table(name, metric.to(device), dataset, settings.max_shift)
-            for name, metric in networks.items()
-        ],
-        ignore_index=True,
-    )
-    write_csv(table, output / "layers.csv")
-    data = "sample set" if settings.data_root is None else "BAPPS"
-    shifts = [name for name in table if name.startswith("rrf_")]
-    page = "\n\n".join(
-        [
-            "# Rank flips by layer",
-            f"{data} val, {len(dataset)} triplets of {settings.image_size}x{settings.image_size} "
-            f"px, largest shift {settings.max_shift} px, seed {settings.seed}. share: the tap's "
-            "part of the mean distance; r_rf n: triplets that the tap alone ranks otherwise when "
-            "shifted by n pixels; both in percent. Nothing here needs people's judgments. "
-            f"Made by `{command}`.",
-            to_markdown(
-                table.rename(columns={name: name.replace("rrf_", "r_rf ") for name in shifts}),
-                {"share": ".0f"} | {name.replace("rrf_", "r_rf "): ".1f" for name in shifts},
-            ),
-        ]
-    )
-    write_text(output / "layers.md", page + "\n")
-    return page
+def tables(results: Results[LayerSettings]) -> dict[str, pd.DataFrame]:
+    """``layers``: ``network``, and :func:`layer_table` of each."""
+    rows = {}
+    for task in results.of(LayerTask):
+        with np.load(results.output / task.folder / FILE, allow_pickle=False) as arrays:
+            rows[task.metric] = layer_table(**arrays)
+    return {"layers": pd.concat(rows, names=["network"]).reset_index("network")}
 
 
-@torch.inference_mode()
-def _layer_distances(metric: RobustLPIPS, dataset: Dataset, max_shift: int) -> np.ndarray:
-    """(S + 1, 2, N, L): by shift, of the reference to p0 and p1, by triplet and tap."""
-    views = ShiftViews(max_shift)
-    loader = DataLoader(dataset, batch_size=_BATCH)
-    batches = []
-    for batch in tqdm(loader, unit="batch"):
-        ref, *distorted = (batch[name].to(metric.shift.device) for name in ("ref", "p0", "p1"))
-        reference = metric.features(views.reference(ref))
+def page(results: Results[LayerSettings], tables: Tables) -> list[str]:
+    """Every tap of every network."""
+    settings, table = results.settings, tables["layers"].rename(columns=quantity_label)
+    n = len(results.source.dataset)
+    given = conditions(results.source, n, max_shift=settings.max_shift, seed=settings.seed)
+    formats = {name: ".0f" if name == "share" else ".1f" for name in table.columns[2:]}
+    return [
+        "# Rank flips by layer",
+        f"{given}. share: the tap's part of the mean distance; r_rf n: triplets that the tap alone "
+        "ranks differently when shifted by n pixels; both in percent, means over triplets. Nothing "
+        "here needs people's judgments.",
+        to_markdown(table, formats),
+    ]
 
-        def layers(image: torch.Tensor, reference: tuple = reference) -> np.ndarray:
-            return metric.layer_distances(reference, metric.features(image)).double().cpu().numpy()
 
-        batches.append([[layers(views.distorted(p, s)) for p in distorted] for s in views.shifts])
-    return np.concatenate(batches, axis=2)
+def records(results: Results[LayerSettings], tables: Tables) -> Iterator[Record]:
+    """Share and r_rf at 1 px of every tap of each network."""
+    n = len(results.source.dataset)
+    for network, rows in tables["layers"].groupby("network", sort=False):
+        values = rows.set_index("tap")[["rrf_1", "share"]].stack()
+        scores = {
+            f"{tap}, {name}": (value, np.nan, np.nan) for (tap, name), value in values.items()
+        }
+        yield Record(network, n, scores, results.weights[network])
+
+
+STUDY = Study(
+    name="layer-flips",
+    settings=LayerSettings,
+    tasks=tasks,
+    tables=tables,
+    page=page,
+    figures=lambda results, tables: {},
+    records=records,
+    page_name="layers",
+)

@@ -1,271 +1,172 @@
-"""Shift sensitivity: what metrics charge for a pure shift, and how often a shift turns a ranking.
+"""Shift sensitivity: distances of metrics at pure shifts, and rankings that shifts reverse.
 
 Two questions, both without people's judgments. How far apart does a metric find an image and the
-same image n pixels to the side? And how often does it rank two distorted patches otherwise once
+same image shifted by n pixels? And how often does it rank two distorted patches differently once
 they are shifted by n pixels (r_rf, Ghildyal and Liu, ECCV 2022)?
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
 
 import pandas as pd
-import torch
-from torch.utils.data import Dataset
-from tqdm.auto import tqdm
+from matplotlib.figure import Figure
 
-from robust_lpips.comparison import check_names, load_metric
-from robust_lpips.data import TwoAFCDataset, sample_dataset
-from robust_lpips.evaluation import (
-    FULL,
-    measure,
-    parse_view,
-    read_distances,
-    summarize,
-    view_name,
-    write_distances,
+from robust_lpips import plotting
+from robust_lpips.data.shifted import References
+from robust_lpips.evaluation import FULL, ShiftViews, parse_view, summarize, view_name
+from robust_lpips.studies.base import (
+    Part,
+    Record,
+    Results,
+    Study,
+    Tables,
+    TripletSettings,
+    conditions,
+    interval_cells,
+    option,
+    pivot_in_order,
+    source_of,
 )
-from robust_lpips.plots import plot_shift_curves
-from robust_lpips.studies.folder import claim
-from robust_lpips.studies.measured import file_stem
-from robust_lpips.studies.triplets import check_max_shift, decoded_once
-from robust_lpips.tables import to_markdown, with_interval, write_csv, write_text
+from robust_lpips.tables import to_markdown
 
-DEFAULT_METRICS = (
-    "alexnet-shift-tolerant",
-    "vgg16-shift-tolerant",
-    "alexnet-untrained",
-    "l2",
-    "ssim",
-)
-# Triplets of the sample set: the default metrics take three minutes of two free CPU cores.
-DEFAULT_N = 100
+METRICS = ("alexnet-shift-tolerant", "vgg16-shift-tolerant", "alexnet-untrained", "l2", "ssim")
+_RRF = ("rrf", "rrf_low", "rrf_high")
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What is measured on, whatever the metric.
+class SensitivitySettings(TripletSettings):
+    """Settings of the study of shift sensitivity: of either split, and larger shifts."""
 
-    Attributes:
-        data_root: folder of BAPPS; None: the sample set.
-        split: ``"val"`` or another one.
-        n: triplets of the sample set; of BAPPS every one is taken.
-        image_size: side of the patches in pixels.
-        max_shift: the largest shift S in pixels; it decides the crop.
-        seed: of the sample set, of random weights and of the intervals.
-    """
+    split: str = option("val", "part of the data", choices=("train", "val"))
+    max_shift: int = option(9, "largest shift in pixels; it decides the crop", least=1)
 
-    data_root: str | None = None
-    split: str = "val"
-    n: int = DEFAULT_N
-    image_size: int = 64
-    max_shift: int = 9
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_max_shift(self.max_shift, self.image_size)
-
-    def dataset(self) -> Dataset:
-        """The triplets; the sample set is built where it is not there yet."""
-        if self.data_root is None:
-            dataset = sample_dataset(None, self.split, self.n, self.image_size, self.seed)
-        else:
-            dataset = TwoAFCDataset(self.data_root, self.split, image_size=self.image_size)
-        return decoded_once(dataset)
-
-    @property
-    def dataset_name(self) -> str:
-        """As tables name it."""
-        return f"{'sample set' if self.data_root is None else 'BAPPS'} {self.split}"
-
-    @property
-    def window(self) -> str:
-        """Size of what is compared: height x width."""
-        return f"{self.image_size}x{self.image_size - self.max_shift}"
+    # The default metrics take three minutes of two CPU cores.
+    sample_n: ClassVar[int] = 100
 
 
-class _SameImages(Dataset):
-    """The references of a dataset as their own p0 and p1, so that only the shift is left."""
-
-    def __init__(self, dataset: Dataset) -> None:
-        self.dataset = dataset
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        item = self.dataset[index]
-        return item | {"p0": item["ref"], "p1": item["ref"]}
+def parts(settings: SensitivitySettings) -> dict[str, Part]:
+    """The triplets, and their references alone."""
+    dataset, views = source_of(settings).dataset, ShiftViews(settings.max_shift)
+    return {"triplets": Part(dataset, views), "references": Part(References(dataset), views)}
 
 
-def run(
-    settings: Settings,
-    output: str | Path,
-    metrics: Sequence[str] = DEFAULT_METRICS,
-    *,
-    device: torch.device | str = "cpu",
-    command: str | None = None,
-) -> pd.DataFrame:
-    """Measure what is not yet measured, and write table and plot.
-
-    Into ``output`` go ``distances-<metric>.csv.gz`` and ``same-image-distances-<metric>.csv.gz``,
-    which are read and not measured again where they are there already, ``settings.json``, and
-    ``shift_sensitivity`` as ``.csv`` (:func:`curves`), ``.md`` and ``.png``.
+def curves(distances: pd.DataFrame, references: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+    """Distance at pure shifts and rank flips of one metric, by shift.
 
     Args:
-        settings: what is measured on.
-        output: a folder, new or of an earlier run under the same settings.
-        metrics: as :func:`robust_lpips.comparison.load_metric` takes them.
-        device: where to compute.
-        command: what made the tables, to be printed with them.
+        distances: table of :func:`~robust_lpips.evaluation.measure` on triplets.
+        references: the same with the reference as p0 and p1.
+        seed: seed of the intervals.
 
     Returns:
-        :func:`curves` of all ``metrics``, one after the other.
-
-    Raises:
-        ValueError: no metrics, repeated or unknown ones, or ``output`` is of other settings.
-    """
-    check_names(metrics)
-    output = Path(output)
-    claim(output, asdict(settings))
-    table = pd.concat(
-        [
-            curves(shifted, same, metric, settings)
-            for metric, (shifted, same) in _distances(settings, output, metrics, device).items()
-        ],
-        ignore_index=True,
-    )
-    write_csv(table, output / "shift_sensitivity.csv")
-    write_text(output / "shift_sensitivity.md", report(table, settings, command))
-    plot_shift_curves(
-        table,
-        output / "shift_sensitivity.png",
-        f"What shifts do to metrics\n{_subtitle(table, settings)}; windows of {settings.window} px",
-    )
-    return table
-
-
-def curves(
-    distances: pd.DataFrame, same_image: pd.DataFrame, metric: str, settings: Settings
-) -> pd.DataFrame:
-    """What one metric does at each shift, from its distances.
-
-    Args:
-        distances: the table of :func:`~robust_lpips.evaluation.measure` on triplets.
-        same_image: the same with the reference as p0 and p1.
-        metric: its name.
-        settings: what was measured on.
-
-    Returns:
-        A row a shift, 0 .. S pixels: ``metric, dataset, image_size, max_shift, n`` (triplets),
-        ``shift``; ``distance``, the mean between an image and itself shifted, in the metric's own
-        unit; ``relative_distance``, the same over the mean distance to the distorted patches,
-        unshifted and in the same window; ``rrf, rrf_low, rrf_high`` in percent, NaN at shift 0.
-        All are means over subsets.
+        One row per shift, 0 .. S pixels: ``n`` (triplets), ``shift``; ``distance``, the mean
+        between an image and itself shifted, in the metric's own unit; ``relative_distance``, the
+        same divided by the mean distance to the distorted patches, unshifted and in the same
+        window; ``rrf, rrf_low, rrf_high`` in percent, NaN at shift 0. All are means over subsets.
     """
     # p0 and p1 are both the reference, so d0 is d1.
-    distance = _by_shift(same_image.assign(distance=same_image["d0"]))
-    charged = distances.assign(distance=(distances["d0"] + distances["d1"]) / 2)
-    scale = _by_shift(charged[charged["view"] == view_name(0)]).loc[0]
-    scores = summarize(distances, seed=settings.seed).iloc[-1]
-    table = pd.DataFrame(
-        {
-            "metric": metric,
-            "dataset": settings.dataset_name,
-            "image_size": settings.image_size,
-            "max_shift": settings.max_shift,
-            "n": int(scores["n"]),
-            "shift": distance.index,
-            "distance": distance.to_numpy(),
-            "relative_distance": distance.to_numpy() / scale,
-        }
-    )
+    distance = _by_shift(references.assign(distance=references["d0"]))
+    distorted = distances.assign(distance=(distances["d0"] + distances["d1"]) / 2)
+    scale = _by_shift(distorted[distorted["view"] == view_name(0)]).loc[0]
+    scores = summarize(distances, seed=seed).iloc[-1]
+    table = distance.reset_index().assign(relative_distance=distance.to_numpy() / scale)
+    table.insert(0, "n", int(scores["n"]))
     for end in ("", "_low", "_high"):
         table[f"rrf{end}"] = [scores.get(f"rrf_{n}{end}") for n in table["shift"]]
-    return table.astype(dict.fromkeys(("rrf", "rrf_low", "rrf_high"), float))
+    return table.astype(dict.fromkeys(_RRF, float))
 
 
-def report(table: pd.DataFrame, settings: Settings, command: str | None = None) -> str:
-    """The Markdown page of :func:`curves`: both quantities, a column a metric."""
-    cells = table.assign(
-        rrf=[with_interval(*row) for row in table[["rrf", "rrf_low", "rrf_high"]].to_numpy()]
-    )
+def tables(results: Results[SensitivitySettings]) -> dict[str, pd.DataFrame]:
+    """``shift_sensitivity``: ``metric, dataset, image_size, max_shift``, and :func:`curves`."""
+    settings, names = results.settings, ["metric", "dataset", "image_size", "max_shift"]
+    given = (results.source.name, settings.image_size, settings.max_shift)
+    found = results.distances_on("triplets", "references").items()
+    rows = {(metric, *given): curves(*pair, seed=settings.seed) for metric, pair in found}
+    table = pd.concat(rows, names=names).reset_index(names).reset_index(drop=True)
+    return {"shift_sensitivity": table}
+
+
+def page(results: Results[SensitivitySettings], tables: Tables) -> list[str]:
+    """Both quantities, one column per metric."""
+    table = tables["shift_sensitivity"].query("shift > 0").rename(columns={"shift": "shift (px)"})
+    cells = table.assign(rrf=interval_cells(table, "rrf"))
     relative, rrf = (
-        cells.pivot(index="shift", columns="metric", values=value)[list(cells["metric"].unique())]
-        .loc[1:]
-        .rename_axis(index="shift (px)", columns=None)
-        .reset_index()
-        for value in ("relative_distance", "rrf")
+        pivot_in_order(cells, "shift (px)", "metric", name) for name in ("relative_distance", "rrf")
     )
-    parts = [
+    given, window = _conditions(results, tables)
+    return [
         "# Shift sensitivity",
-        _subtitle(table, settings) + ".",
-        f"The largest shift, {settings.max_shift} px, decides the crop: at every shift windows of "
-        f"{settings.window} pixels are compared, and numbers of another largest shift differ. "
+        f"{given}.",
+        f"The largest shift, {results.settings.max_shift} px, decides the crop: at every shift "
+        f"windows of {window} pixels are compared, and numbers for another largest shift differ. "
         "Nothing here needs people's judgments.",
         "## Distance between an image and itself, shifted",
         "In units of the metric's own mean distance between the reference and the distorted "
         "patches, unshifted: at 1 the shift alone costs as much as a distortion does.",
         to_markdown(relative, dict.fromkeys(relative.columns[1:], ".3f")),
         "## Rank flips r_rf (%)",
-        "Share of triplets that the metric ranks otherwise when the distorted patches are shifted, "
-        f"with 95 % bootstrap intervals{_clusters(settings)}.",
+        "Share of triplets that the metric ranks differently when the distorted patches are "
+        f"shifted, with 95 % bootstrap intervals{results.source.clustered}.",
         to_markdown(rrf),
     ]
-    if command is not None:
-        parts += ["## Made by", f"```\n{command}\n```"]
-    return "\n\n".join(parts) + "\n"
 
 
-def _distances(
-    settings: Settings, output: Path, metrics: Sequence[str], device: torch.device | str
-) -> dict[str, tuple[pd.DataFrame, pd.DataFrame]]:
-    """By metric its distances on the triplets and on the references alone, measured or read."""
-    files = {
-        metric: [output / f"{kind}distances-{stem}.csv.gz" for kind in ("", "same-image-")]
-        for metric, stem in zip(metrics, map(file_stem, metrics), strict=True)
-    }
-    # The code of a user's own metric may have changed since.
-    todo = [m for m, paths in files.items() if ":" in m or not all(map(Path.is_file, paths))]
-    if todo:
-        dataset = settings.dataset()
-        parts = [dataset, _SameImages(dataset)]
-        with tqdm(total=len(todo) * sum(map(len, parts)), unit="triplet") as progress:
-            for name in todo:
-                progress.set_description(name)
-                metric = load_metric(name, device, settings.seed)
-                for part, path in zip(parts, files[name], strict=True):
-                    distances = measure(
-                        metric,
-                        part,
-                        settings.max_shift,
-                        device=device,
-                        progress=progress.update,
-                    )
-                    write_distances(distances, path)
-    return {metric: tuple(map(read_distances, paths)) for metric, paths in files.items()}
+def figures(results: Results[SensitivitySettings], tables: Tables) -> Mapping[str, Figure]:
+    """``shift_sensitivity``: both quantities against the shift, one line per metric."""
+    table = tables["shift_sensitivity"]
+    given, window = _conditions(results, tables)
+    # Inches: the names of metrics stand to the right of each panel.
+    names = 0.25 + 0.064 * table["metric"].str.len().max()
+    title = f"What shifts do to metrics\n{given}; windows of {window} px"
+    with plotting.figure((8.8 + 2 * names, 5.2), title) as fig:
+        left, right = plotting.panels(
+            fig, 2, left=0.7, right=names, top=1.05, height=3.55, gap=names + 0.7
+        )
+        left.axhline(1.0, color=plotting.GREY, lw=1.0, linestyle="--", zorder=1.5)
+        above = {"transform": left.get_yaxis_transform(), "ha": "right", "va": "bottom"}
+        left.text(0.99, 1.0, "as far as the distorted patches", fontsize=8, **above)
+        plotting.draw_curves(left, table, "relative_distance")
+        left.set_title("Distance of an image to itself, shifted")
+        left.set_ylabel("distance / mean distance to distorted patches")
+        plotting.draw_curves(right, table, "rrf")
+        right.set_title("Rank flips (bands: 95 % intervals)")
+        right.set_ylabel(plotting.RRF)
+    return {"shift_sensitivity": fig}
+
+
+def records(results: Results[SensitivitySettings], tables: Tables) -> Iterator[Record]:
+    """r_rf of each metric at each shift."""
+    flips = tables["shift_sensitivity"].query("shift > 0").set_index("shift")
+    for metric, rows in flips.groupby("metric", sort=False):
+        scores = {f"rrf_{shift}": tuple(row) for shift, row in rows[list(_RRF)].iterrows()}
+        yield Record(metric, rows["n"].iloc[0], scores, results.weights[metric])
+
+
+STUDY = Study(
+    name="shift-sensitivity",
+    settings=SensitivitySettings,
+    metrics=METRICS,
+    parts=parts,
+    tables=tables,
+    page=page,
+    figures=figures,
+    records=records,
+    page_name="shift_sensitivity",
+)
 
 
 def _by_shift(table: pd.DataFrame) -> pd.Series:
-    """The mean over subsets of each one's mean ``distance``, by shift in pixels, ascending."""
+    """Mean over subsets of the mean ``distance`` of each, by shift in pixels, ascending."""
     shifted = table[table["view"] != FULL]
     shifts = shifted["view"].map(parse_view).astype(int).rename("shift")
-    by_subset = shifted.groupby([shifts, "subset"])["distance"].mean()
-    return by_subset.groupby("shift").mean()
+    return shifted.groupby([shifts, "subset"])["distance"].mean().groupby("shift").mean()
 
 
-def _subtitle(table: pd.DataFrame, settings: Settings) -> str:
-    """What the numbers are of, in one line."""
-    size = settings.image_size
-    return (
-        f"{settings.dataset_name}, {table['n'].iloc[0]} triplets of {size}x{size} px, "
-        f"seed {settings.seed}, largest shift {settings.max_shift} px"
-    )
-
-
-def _clusters(settings: Settings) -> str:
-    """How samples are drawn: patches of one photograph of the sample set are not independent."""
-    return " clustered by photograph" if settings.data_root is None else ""
+def _conditions(results: Results[SensitivitySettings], tables: Tables) -> tuple[str, str]:
+    """The triplets in one line, and the compared windows in pixels: height x width."""
+    n, settings = tables["shift_sensitivity"]["n"].iloc[0], results.settings
+    given = conditions(results.source, n, max_shift=settings.max_shift, seed=settings.seed)
+    return given, f"{settings.image_size}x{settings.image_size - settings.max_shift}"

@@ -4,6 +4,7 @@ import torch
 
 from robust_lpips.data import ShiftedPhotographs
 from robust_lpips.data.photographs import load_photographs
+from robust_lpips.data.shifted import References
 
 SHARES = {0: 0.9, 1: 0.6, 4: 0.1}
 
@@ -82,3 +83,11 @@ def test_photographs_take_turns_for_a_number_of_all():
     for dataset in (few, more):
         for name, window in dataset.windows:
             assert any(np.array_equal(window, place) for place in places[name])
+
+
+def test_references_are_their_own_patches():
+    item = {name: torch.full((3, 4, 4), i) for i, name in enumerate(("ref", "p0", "p1"))}
+    (alone,) = References([item | {"judge": 0.2, "sample": "a"}])
+    assert torch.equal(alone["p0"], item["ref"])
+    assert torch.equal(alone["p1"], item["ref"])
+    assert (alone["judge"], alone["sample"]) == (0.2, "a")

@@ -1,5 +1,6 @@
-import importlib.util
-import shlex
+"""Examples of what one pixel does: tables by hand, on the images themselves."""
+
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,43 +9,37 @@ import pytest
 import torch
 from PIL import Image
 
+from robust_lpips import cli, plotting
 from robust_lpips.comparison import metric_names
-from robust_lpips.data import sample_dataset
-from robust_lpips.plots import plot_shift_examples
+from robust_lpips.evaluation import rank_flip_rate
+from robust_lpips.studies.base import Plan, records
+from robust_lpips.studies.base.runner import run
 from robust_lpips.studies.shift_examples import (
-    DEFAULT_METRICS,
-    MILD,
-    Settings,
+    METRICS,
+    STUDY,
+    ShiftExampleSettings,
+    example_figure,
     first_flips,
     make_examples,
-    run,
     triplet_table,
 )
 
-SIZE = 32
-METRICS = ["ssim", "l2"]
-FILES = ("examples.csv", "triplets.csv", "shift_examples.md", "shift_examples.png")
+SETTINGS = ShiftExampleSettings(k=2, n=24, image_size=32)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ROBUST_LPIPS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> tuple[Path, str]:
-    """The output folder of a run, and its page."""
-    folder = tmp_path_factory.mktemp("run")
-    settings = Settings(k=2, n=24, image_size=SIZE)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ROBUST_LPIPS_CACHE", str(folder / "cache"))
-        page = run(settings, folder / "out", METRICS, command="python experiments/x.py")
-        # For tests that want the triplets themselves.
-        sample_dataset(folder / "set", n=24, image_size=SIZE)
-    return folder, page
-
-
-def load_script():
-    path = Path(__file__).parents[2] / "experiments" / "run_shift_examples.py"
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def finished(cache, tmp_path_factory) -> Path:
+    """The output folder of a run."""
+    output = tmp_path_factory.mktemp("run") / "out"
+    run(STUDY, Plan(SETTINGS, ("gti-cnn", "ssim", "l2")), output)
+    return output
 
 
 def l2(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -65,18 +60,16 @@ def distances(rows: list[tuple[float, float, float, float]]) -> pd.DataFrame:
 
 class TestTables:
     def test_examples_by_hand(self, finished):
-        table = pd.read_csv(finished[0] / "out" / "examples.csv")
-        examples = make_examples(Settings(k=2, image_size=SIZE))
-        assert len(table) == 2 * len(METRICS)
+        table = pd.read_csv(finished / "examples.csv")
+        assert table["metric"].tolist() == ["ssim", "l2"] * 2
         of_l2 = table[table["metric"] == "l2"].set_index("example")
-        for number, example in enumerate(examples, start=1):
-            ref, other = example.reference, example.distorted
-            window = ref[..., :-1]
-            row = of_l2.loc[number]
+        for number, example in enumerate(make_examples(SETTINGS), start=1):
+            ref, other = example["ref"], example["p0"]
+            window, row = ref[..., :-1], of_l2.loc[number]
             assert row["no_shift"] == pytest.approx(l2(window, other[..., :-1]), rel=1e-5)
             assert row["shift_1px"] == pytest.approx(l2(window, other[..., 1:]), rel=1e-5)
             assert row["no_shift"] < row["shift_1px"]
-            assert (row["image"], row["distortion"]) == (example.name, example.distortion)
+            assert (row["image"], row["distortion"]) == (example["image"], example["distortion"])
 
     def test_verdicts_by_hand(self):
         rows = [(1.0, 2, 2, 1), (1, 2, 3, 4), (2, 1, 2, 2), (2, 1, 1, 2)]
@@ -96,11 +89,10 @@ class TestTables:
         assert first_flips(table, "b", 1) == ["x-0"]
 
     def test_triplets_shown_by_hand(self, finished):
-        folder, _ = finished
-        table = pd.read_csv(folder / "out" / "triplets.csv")
+        table = pd.read_csv(finished / "triplets.csv")
         assert 1 <= table["sample"].nunique() <= 2
-        assert table.loc[table["metric"] == METRICS[0], "flips"].all()
-        items = {item["sample"]: item for item in sample_dataset(folder / "set", "val", 24, SIZE)}
+        assert table.loc[table["metric"] == "ssim", "flips"].all()
+        items = {item["sample"]: item for item in SETTINGS.source().dataset}
         for row in table[table["metric"] == "l2"].to_dict("records"):
             ref, p0, p1 = (items[row["sample"]][part] for part in ("ref", "p0", "p1"))
             window = ref[..., :-1]
@@ -109,119 +101,90 @@ class TestTables:
                 shifted = l2(window, image[..., 1:])
                 assert row[f"{name}_shifted"] == pytest.approx(shifted, rel=1e-5)
 
-
-class TestExamples:
-    def test_distortions_take_turns_and_are_mild(self):
-        examples = make_examples(Settings(k=5, image_size=64))
-        assert len({example.name for example in examples}) == 5
-        names = [example.distortion.partition("(")[0] for example in examples]
-        assert names == [*(name for name, _ in MILD), MILD[0][0]]
-        for example in examples:
-            assert example.reference.shape == example.distorted.shape == (3, 64, 64)
-            assert 0 < l2(example.reference, example.distorted) < 0.02
-        again = make_examples(Settings(k=2, image_size=64))
-        assert torch.equal(again[1].distorted, examples[1].distorted)
-        other = make_examples(Settings(k=2, image_size=64, seed=1))
-        assert not torch.equal(other[1].reference, examples[1].reference)
-
-    def test_own_images_are_taken_whole(self, tmp_path):
-        pixels = np.random.default_rng(0).integers(0, 256, (20, 33, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(tmp_path / "mine.png")
-        (example,) = make_examples(Settings(images=(str(tmp_path / "mine.png"),), k=3))
-        assert example.name == "mine.png"
-        assert np.array_equal(example.reference.permute(1, 2, 0).numpy(), pixels)
-
-    def test_images_that_are_too_small(self, tmp_path):
-        Image.new("RGB", (9, 20)).save(tmp_path / "tiny.png")
-        with pytest.raises(ValueError, match=r"images: tiny\.png: .*>= 16"):
-            make_examples(Settings(images=(str(tmp_path / "tiny.png"),)))
-
-    @pytest.mark.parametrize("name", ["k", "n"])
-    def test_settings_are_checked(self, name):
-        with pytest.raises(ValueError, match=f"{name} must be at least 1; got 0"):
-            Settings(**{name: 0})
+    def test_records_are_of_all_triplets(self, finished):
+        ssim, _ = records.read(finished)
+        table = pd.read_csv(
+            finished / "distances" / "triplets" / "ssim" / "distances.csv.gz", dtype={"sample": str}
+        )
+        views = dict(list(table.groupby("view")))
+        rate = rank_flip_rate(*(views[v][d] for v in ("shift-0", "shift-1") for d in ("d0", "d1")))
+        assert ssim["scores"]["rrf_1"][0] == pytest.approx(100 * rate)
+        assert (ssim["n"], ssim["settings"]["max_shift"]) == (24, 1)
 
 
 class TestRun:
-    def test_files_and_page(self, finished):
-        folder, page = finished
-        assert {path.name for path in (folder / "out").iterdir()} >= set(FILES)
-        assert (folder / "out" / "shift_examples.md").read_text(encoding="utf-8") == page
-        assert "chosen because that metric flips there" in page
+    def test_page(self, finished):
+        page = (finished / "shift_examples.md").read_text(encoding="utf-8")
         assert "**flips**" in page
-        assert "python experiments/x.py" in page
         assert "| LPIPS (Alex)" in page
-        table = pd.read_csv(folder / "out" / "examples.csv")
+        assert "- gti-cnn: " in page.split("## Left out")[1]
+        table = pd.read_csv(finished / "examples.csv")
         assert f"{table['shift_1px'][0]:.3g}" in page
 
-    def test_a_metric_that_never_flips_shows_none(self, tmp_path, monkeypatch, finished):
-        monkeypatch.setenv("ROBUST_LPIPS_CACHE", str(finished[0] / "cache"))
+    def test_a_metric_that_never_flips_shows_none(self, tmp_path, monkeypatch):
         (tmp_path / "constant_metric.py").write_text(
             "import torch\n\n\ndef make():\n    return lambda a, b: torch.zeros(len(a))\n"
         )
         monkeypatch.syspath_prepend(tmp_path)
-        settings = Settings(k=1, n=24, image_size=SIZE)
-        page = run(settings, tmp_path / "out", ["constant_metric:make"])
-        assert "On none of 24 triplets" in page
+        run(STUDY, Plan(SETTINGS, ("constant_metric:make",)), tmp_path / "out")
         assert pd.read_csv(tmp_path / "out" / "triplets.csv").empty
         assert (tmp_path / "out" / "shift_examples.png").is_file()
 
-    def test_other_images_need_another_folder(self, tmp_path, monkeypatch, finished):
-        monkeypatch.setenv("ROBUST_LPIPS_CACHE", str(finished[0] / "cache"))
-        path = tmp_path / "mine.png"
-        Image.new("RGB", (30, 24), (9, 99, 199)).save(path)
-        settings = Settings(images=(str(path),), k=1, n=24, image_size=SIZE)
-        page = run(settings, tmp_path / "out", ["l2"])
-        assert "the images given, whole" in page
-        Image.new("RGB", (30, 24), (9, 99, 19)).save(path)
-        with pytest.raises(ValueError, match="another folder"):
-            run(settings, tmp_path / "out", ["l2"])
+    def test_a_metric_that_fails_on_one_part_is_left_out_of_both(self, tmp_path, monkeypatch):
+        (tmp_path / "picky_metric.py").write_text(
+            "def make():\n"
+            "    def metric(a, b):\n"
+            "        assert a.shape[-2] == 32, 'too tall'\n"
+            "        return (a - b).abs().mean((1, 2, 3))\n"
+            "    return metric\n"
+        )
+        monkeypatch.syspath_prepend(tmp_path)
+        Image.new("RGB", (30, 24), (9, 99, 199)).save(tmp_path / "mine.png")
+        settings = replace(SETTINGS, image=(tmp_path / "mine.png",))
+        page = run(STUDY, Plan(settings, ("picky_metric:make", "l1")), tmp_path / "out")
+        assert "too tall" in page.split("## Left out")[1]
+        for name in ("examples", "triplets"):
+            table = pd.read_csv(tmp_path / "out" / f"{name}.csv")
+            assert set(table["metric"]) == {"l1"}
+        with pytest.raises(ValueError, match="examples, triplets"):
+            run(STUDY, Plan(settings, ("picky_metric:make",)), tmp_path / "out")
+
+    def test_images_may_be_given_several_times_and_are_claimed_by_content(self, tmp_path, capsys):
+        first, second = (tmp_path / name for name in ("first.png", "second.png"))
+        for path, value in ((first, 99), (second, 19)):
+            Image.new("RGB", (30, 24), (9, value, 199)).save(path)
+        arguments = ["--image", str(first), "--image", str(second), "--n", "24", "--k", "1"]
+        arguments += ["--image-size", "32", "--metrics", "l2", "--device", "cpu"]
+        arguments += ["--output", str(tmp_path / "out")]
+        cli.main(STUDY, "", arguments)
+        table = pd.read_csv(tmp_path / "out" / "examples.csv")
+        assert table["image"].tolist() == ["first.png", "second.png"]
+        Image.new("RGB", (30, 24), (9, 99, 19)).save(first)
+        with pytest.raises(SystemExit):
+            cli.main(STUDY, "", arguments)
+        assert "choose another folder" in " ".join(capsys.readouterr().err.split())
+
+    @pytest.mark.parametrize("arguments", [["--k", "0"], ["--image", "/no/such.png"]])
+    def test_bad_input_is_a_usage_error(self, arguments, tmp_path, capsys):
+        with pytest.raises(SystemExit):
+            cli.main(STUDY, "", [*arguments, "--output", str(tmp_path / "out")])
+        assert arguments[0].strip("-") in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()
 
     def test_default_metrics_exist(self):
-        assert set(DEFAULT_METRICS) <= set(metric_names())
+        assert set(METRICS) <= set(metric_names())
 
 
 @pytest.mark.parametrize("flips", [True, False])
-def test_plot_colours_flips_alone(flips, tmp_path):
-    examples = pd.DataFrame(
-        {
-            "example": [1],
-            "distortion": "jpeg(0.30)",
-            "metric": "l2",
-            "no_shift": 0.1,
-            "shift_1px": 0.3,
-        }
-    )
+def test_the_figure_colours_flips_alone(flips, tmp_path):
+    columns = ["example", "distortion", "metric", "no_shift", "shift_1px"]
+    examples = pd.DataFrame([(1, "jpeg(0.30)", "l2", 0.1, 0.3)], columns=columns)
     row = (1.0, 2, 2, 1) if flips else (1.0, 2, 1, 2)
-    triplets = triplet_table({"l2": distances([row])})
-    grey = np.full((8, 8, 3), 120, dtype=np.uint8)
-    images = {1: [grey] * 2}, {"x-0": [grey] * 3}
-    path = plot_shift_examples(examples, triplets, *images, tmp_path / "a.png", "Heading")
-    with Image.open(path) as image:
+    grey = torch.full((3, 8, 8), 120, dtype=torch.uint8)
+    items = dict.fromkeys((1, "x-0"), dict.fromkeys(("ref", "p0", "p1"), grey))
+    figure = example_figure(examples, triplet_table({"l2": distances([row])}), items, "Heading")
+    plotting.save(figure, tmp_path / "a")
+    with Image.open(tmp_path / "a.png") as image:
         pixels = np.asarray(image.convert("RGB"))
     assert ((pixels == (213, 94, 0)).all(-1).sum() > 20) == flips
     assert (pixels == 120).all(-1).sum() > 5 * 100**2
-    with pytest.raises(ValueError, match="examples has no rows"):
-        plot_shift_examples(examples.head(0), triplets, *images, path, "")
-
-
-def test_script(tmp_path, monkeypatch, capsys, finished):
-    monkeypatch.setenv("ROBUST_LPIPS_CACHE", str(finished[0] / "cache"))
-    output = tmp_path / "out"
-    arguments = ["--n", "24", "--k", "1", "--image-size", str(SIZE)]
-    arguments += ["--metrics", "l2", "--device", "cpu", "--output", str(output)]
-    monkeypatch.setattr("sys.argv", ["/somewhere/run_shift_examples.py", *arguments])
-    load_script().main()
-    page = (output / "shift_examples.md").read_text(encoding="utf-8")
-    assert capsys.readouterr().out.rstrip("\n") == page.rstrip("\n")
-    assert shlex.join(["python", "experiments/run_shift_examples.py", *arguments]) in page
-
-
-@pytest.mark.parametrize("arguments", [["--k", "0"], ["--image", "/no/such.png"]])
-def test_script_refuses_what_cannot_be(arguments, tmp_path, monkeypatch, capsys):
-    arguments = [*arguments, "--output", str(tmp_path / "out")]
-    monkeypatch.setattr("sys.argv", ["run_shift_examples.py", *arguments])
-    with pytest.raises(SystemExit):
-        load_script().main()
-    assert arguments[1] in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()

@@ -119,25 +119,34 @@ class MetricTask(Task):
 
     def key(self, stage: str, output: Path) -> Mapping[str, Any]:
         identity = identity_of(self.load, self.metric, self.settings.seed)
-        return {**identity.key, "seed": self.settings.seed, **self._part.key()}
+        return {**identity.key, "seed": self.settings.seed, **self.data.key()}
 
     def do(self, stage: str, output: Path, tick: Tick) -> None:
-        work, part = self.work(stage), self._part
+        work = self.work(stage)
         metric = load_or_leave_out(self.load, self.metric, self.device, self.settings.seed)
         with errors_leave_out():
-            table = part.measure(metric, self.device, lambda share: tick(share * work))
-        write_distances(table, output / self.folder / DISTANCES_FILE)
+            measured = self.measure(metric, lambda share: tick(share * work))
+        self.write(measured, output / self.folder)
+
+    def measure(self, metric: Metric, tick: Tick) -> Any:
+        """Measure the loaded metric on the part; ``tick`` takes shares of the whole."""
+        return self.data.measure(metric, self.device, tick)
+
+    def write(self, measured: Any, folder: Path) -> None:
+        """Write what :meth:`measure` returned."""
+        write_distances(measured, folder / DISTANCES_FILE)
 
     def work(self, stage: str) -> float:
         identity = identity_of(self.load, self.metric, self.settings.seed)
-        return float(identity.cost * self._part.images)
+        return float(identity.cost * self.data.images)
 
     def distances(self, output: Path) -> pd.DataFrame:
         """The table that was measured."""
         return read_distances(output / self.folder / DISTANCES_FILE)
 
     @property
-    def _part(self) -> Part:
+    def data(self) -> Part:
+        """The part that is measured."""
         return cached_parts(self.parts, self.settings)[self.part]
 
 

@@ -23,6 +23,7 @@ COMPUTING = (
     "backbones",
     "comparison",
     "evaluation/measure.py",
+    "evaluation/per_layer.py",
     "evaluation/precision.py",
     "evaluation/shifts.py",
     "fusion.py",

@@ -90,7 +90,7 @@ def finish(
         Results for :func:`write_report`; None where tasks are left to other shards.
     """
     output = Path(output)
-    if study.metrics and plan.metrics:
+    if plan.metrics or study.default_metrics(plan.settings):
         check_names(plan.metrics)
     check_writable(output)
     # Data may have changed since an earlier run of this process.

@@ -64,19 +64,19 @@ class Settings:
 
         A folder of results holds those of one claim only.
         """
-        return {name: _claimed(getattr(self, name)) for name in self._claimed_names()}
+        return {name: _claimed(value) for name, value in self._claimed_values().items()}
 
     def record(self) -> dict[str, Any]:
         """The same for records: paths by their last part, nothing that is None or empty."""
-        values = {name: getattr(self, name) for name in self._claimed_names()}
         return {
             name: [_named(item) for item in value] if isinstance(value, tuple) else _named(value)
-            for name, value in values.items()
+            for name, value in self._claimed_values().items()
             if value not in (None, ()) and not is_dataclass(value)
         }
 
-    def _claimed_names(self) -> list[str]:
-        return [each.name for each in fields(self) if each.metadata.get("claimed", True)]
+    def _claimed_values(self) -> dict[str, Any]:
+        names = [each.name for each in fields(self) if each.metadata.get("claimed", True)]
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,7 @@ class TripletSettings(Settings):
     """Settings of studies on 2AFC triplets: BAPPS, or the embedded sample set.
 
     Attributes:
+        split: part of the data, ``"train"`` or ``"val"``.
         sample_n: triplets of the sample set where ``n`` is None.
 
     Raises:
@@ -95,7 +96,7 @@ class TripletSettings(Settings):
     )
     n: int | None = option(
         None,
-        "validation triplets, evenly spaced ones of BAPPS (default: all of BAPPS, SAMPLE_N of the "
+        "number of triplets, evenly spaced ones of BAPPS (default: all of BAPPS, SAMPLE_N of the "
         "sample set)",
         least=1,
     )
@@ -103,6 +104,7 @@ class TripletSettings(Settings):
     max_shift: int = option(3, "largest shift in pixels; it decides the crop", least=1)
     seed: int = option(0, "seed of random weights and of the intervals", least=0)
 
+    split: ClassVar[str] = "val"
     sample_n: ClassVar[int] = 240
 
     def __post_init__(self) -> None:
@@ -110,9 +112,9 @@ class TripletSettings(Settings):
         check_max_shift(self.max_shift, self.image_size)
 
     def source(self) -> Source:
-        """The validation triplets; the sample set is built where it is missing."""
-        sample = self.n is None and self.data_root is None
-        return triplets(self.data_root, "val", self.sample_n if sample else self.n, self.image_size)
+        """The triplets; the sample set is built where it is missing."""
+        n = self.sample_n if self.n is None and self.data_root is None else self.n
+        return triplets(self.data_root, self.split, n, self.image_size)
 
 
 def check_max_shift(max_shift: int, image_size: int) -> None:

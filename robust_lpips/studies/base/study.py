@@ -75,6 +75,18 @@ class Results(Generic[S]):
         """Record of a task, see :func:`robust_lpips.studies.base.tasks.record_of`."""
         return record_of(task, self.output)
 
+    def distances_on(self, *parts: str) -> dict[str, tuple[pd.DataFrame, ...]]:
+        """Tables of several parts, by metric, of the metrics that were measured on all of them.
+
+        Raises:
+            ValueError: if there is no such metric.
+        """
+        tables = [self.distances(part) for part in parts]
+        metrics = [name for name in tables[0] if all(name in part for part in tables)]
+        if not metrics:
+            raise ValueError(f"no metric can be measured on all of {', '.join(parts)}")
+        return {name: tuple(part[name] for part in tables) for name in metrics}
+
     @property
     def weights(self) -> dict[str, str | None]:
         """Digest of the weights of each measured metric; None where it has none."""
@@ -116,6 +128,7 @@ class Study(Generic[S]):
         figures: makes the figures, by name of their files, from results and tables.
         records: gives the scores that leaderboards show.
         metrics: metrics that are measured where none are named; empty: the study takes none.
+        metrics_for: gives these metrics from settings, where they depend on them.
         parts: gives the data sets that metrics are measured on, by name, from settings.
         tasks: gives the tasks of a plan. Default: every metric on every part.
         source: gives the data set in words, from settings.
@@ -133,6 +146,7 @@ class Study(Generic[S]):
     figures: Callable[[Results[S], Tables], Mapping[str, Figure]]
     records: Callable[[Results[S], Tables], Iterable[Record]] = no_records
     metrics: tuple[str, ...] = ()
+    metrics_for: Callable[[S], tuple[str, ...]] | None = None
     parts: Callable[[S], Mapping[str, Part]] = single_part
     tasks: Callable[[Study[S], Plan[S]], Sequence[Task]] | None = None
     source: Callable[[S], Source] = source_of
@@ -145,6 +159,10 @@ class Study(Generic[S]):
     def output_folder(self, settings: S) -> Path:
         """Default output folder."""
         return Path("runs") / (self.folder(settings) if self.folder else self.name)
+
+    def default_metrics(self, settings: S) -> tuple[str, ...]:
+        """Metrics that are measured where none are named."""
+        return self.metrics_for(settings) if self.metrics_for else self.metrics
 
     def planned(self, plan: Plan[S]) -> Sequence[Task]:
         """The tasks of a plan."""

@@ -41,5 +41,6 @@ def pivot_in_order(table: pd.DataFrame, index: str, columns: str, values: str) -
 
 def conditions(source: Source, n: int, *, max_shift: int | None = None, seed: int) -> str:
     """Data set, number and size of triplets, largest shift and seed, in one line."""
+    size = f" of {source.size}" if source.size else ""
     shift = "" if max_shift is None else f", largest shift {max_shift} px"
-    return f"{source.name}, {n} triplets of {source.size}{shift}, seed {seed}"
+    return f"{source.name}, {n} triplets{size}{shift}, seed {seed}"

@@ -174,9 +174,11 @@ def suite(
 
 
 def _tables(results: Results) -> dict[str, pd.DataFrame]:
-    # As objects first, so that counts stay whole numbers where a row has none.
-    rows = pd.DataFrame(_record(results)["rows"], dtype=object)
-    return {"benchmark": rows.infer_objects()}
+    rows = _record(results)["rows"]
+    # Of types that have missing values, so that counts stay whole numbers where a row has none.
+    return {
+        "benchmark": pd.DataFrame({name: pd.array([row[name] for row in rows]) for name in rows[0]})
+    }
 
 
 def _records(results: Results, tables: Tables) -> Iterator[Record]:

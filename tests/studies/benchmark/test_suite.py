@@ -1,5 +1,6 @@
 """Suites as studies: measured anew by every run, written and recorded."""
 
+import csv
 import json
 from dataclasses import dataclass
 
@@ -22,10 +23,12 @@ class ToySettings(Settings):
 
 def measure(settings, device):
     MEASURED.append(settings.rounds)
-    row = {"case": "x", "mode": "float32", "ours": 3.0, "released": 1.0}
+    row = {"mode": "float32", "ours": 3.0, "released": 1.0}
     bounds = {"ratio": 1 / 3, "ratio_low": 0.25, "ratio_high": len(MEASURED)}
+    rows = [row | bounds | {"case": case, "triplets": n} for case, n in (("x", 3), ("y", None))]
+    table = pd.DataFrame(rows).astype({"triplets": "Int64"})
     peaks = Peaks(side=8, matmul=2e9, kernel=3, convolution=3e9)
-    return Measured(pd.DataFrame([row | bounds]), {"peer": "not installed"}, peaks)
+    return Measured(table, {"peer": "not installed"}, peaks)
 
 
 def without_packages(settings, device):
@@ -63,13 +66,16 @@ def test_page(toy, tmp_path):
 
 def test_table_in_full_precision(toy, tmp_path):
     run(toy, tmp_path)
-    assert pd.read_csv(tmp_path / "benchmark.csv")["ratio"].item() == 1 / 3
+    with (tmp_path / "benchmark.csv").open(newline="") as file:
+        first, second = csv.DictReader(file)
+    assert float(first["ratio"]) == 1 / 3
+    assert (first["triplets"], second["triplets"]) == ("3", "")
 
 
 def test_ratios_are_recorded(toy, tmp_path):
     run(toy, tmp_path)
-    (line,) = (tmp_path / "records.jsonl").read_text().splitlines()
-    record = json.loads(line)
+    first, _ = (tmp_path / "records.jsonl").read_text().splitlines()
+    record = json.loads(first)
     assert record["benchmark"] == "benchmark-toy"
     assert record["metric"] == "x, mode float32"
     assert record["scores"] == {"ratio": [1 / 3, 0.25, 1.0]}

@@ -6,23 +6,22 @@ python experiments/render_leaderboard.py
 import argparse
 from pathlib import Path
 
-from robust_lpips.studies.records import leaderboard, read
-
-from robust_lpips.cli import existing_folder
+from robust_lpips.cli import existing_path
+from robust_lpips.studies.base.records import leaderboard, read
 from robust_lpips.tables import write_text
 
 
 def main() -> None:
-    """Read the records and write the page."""
+    """Read the records, write the page and print it."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
         "folder",
         nargs="?",
-        type=existing_folder,
+        type=existing_path,
         default=Path("results"),
-        help="where records.jsonl files lie, at any depth (%(default)s)",
+        help="folder that holds records.jsonl files, at any depth (%(default)s)",
     )
     folder = parser.parse_args().folder
     page = leaderboard(read(folder))

@@ -1,4 +1,4 @@
-"""Command lines of studies, generated from their settings."""
+"""Command lines of studies, generated from their settings, and that of downloads."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from robust_lpips.comparison import metric_names
+from robust_lpips.data.download import DATASETS, download
 from robust_lpips.studies.base.engines import WHOLE, Shard
 from robust_lpips.studies.base.ray_engine import import_ray
 from robust_lpips.studies.base.runner import (
@@ -83,6 +84,34 @@ def main_of(
             settings_from(study.settings, parsed)
     for name, study in which.items():
         _run(parser, study, parsed, name if len(which) > 1 else None)
+
+
+def download_main(description: str | None, arguments: Sequence[str] | None = None) -> None:
+    """Download the named data sets one after the other, or list all.
+
+    Args:
+        description: text of the help.
+        arguments: the command line. Default: that of the process.
+    """
+    parser = _parser(description)
+    names = ", ".join(DATASETS)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of {names}")
+    parser.add_argument("--root", type=Path, help="folder that the data goes into")
+    parser.add_argument("--list", action="store_true", help="list the data sets and their sources")
+    parsed = parser.parse_args(arguments)
+    if parsed.list:
+        print(_listing())
+        return
+    if not parsed.names or parsed.root is None:
+        parser.error("expected names of data sets and --root, or --list")
+    if unknown := [name for name in parsed.names if name not in DATASETS]:
+        parser.error(f"NAME must be some of {names}; got {', '.join(unknown)}")
+    for name in parsed.names:
+        try:
+            folder = download(name, parsed.root)
+        except (ValueError, OSError) as error:
+            raise SystemExit(f"{name}: {error}") from error
+        print(f"{name}: in {folder}")
 
 
 def add_options(parser: argparse.ArgumentParser, studies: Sequence[Study]) -> None:
@@ -205,6 +234,17 @@ def _run(
     elif missing := unfinished(study, plan, output):
         print(f"{study.name}: this shard is finished. Left to others, in {output}:")
         print("\n".join(f"  {name}" for name in missing))
+
+
+def _listing() -> str:
+    """Name, source, addresses and published digests of every data set."""
+    lines = []
+    for dataset in DATASETS.values():
+        lines.append(f"{dataset.name}: {dataset.note}")
+        for archive in dataset.archives:
+            digest = "no digest published" if archive.md5 is None else f"MD5 {archive.md5}"
+            lines.append(f"    {archive.url} ({digest})")
+    return "\n".join(lines)
 
 
 def _parser(description: str | None) -> argparse.ArgumentParser:

@@ -37,12 +37,24 @@ def loading_workers(device: str) -> int:
 
 
 @functools.cache
-def multiply_accumulates(config: BackboneConfig, image_size: int) -> int:
-    """Multiply-accumulates of one square image through the backbone, blurs included."""
-    with torch.device("meta"):
+def multiply_accumulates(
+    config: BackboneConfig, height: int, width: int | None = None, *, backward: bool = False
+) -> int:
+    """Multiply-accumulates of one image through the backbone, blurs included.
+
+    Args:
+        config: the backbone.
+        height: height of the image in pixels.
+        width: width of the image in pixels; None: as its height.
+        backward: count those of the gradients of the weights, too.
+    """
+    with torch.device("meta"), torch.enable_grad():
         backbone = build_backbone(config).eval()
+        images = torch.zeros(1, 3, height, height if width is None else width)
         with FlopCounterMode(display=False) as counter:
-            backbone(torch.zeros(1, 3, image_size, image_size))
+            features = backbone(images)
+            if backward:
+                sum(feature.sum() for feature in features).backward()
     return counter.get_total_flops() // 2
 
 

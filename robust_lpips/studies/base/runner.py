@@ -24,6 +24,7 @@ from robust_lpips.studies.base.measuring import cached_parts
 from robust_lpips.studies.base.source import source_of
 from robust_lpips.studies.base.study import Plan, Results, Study, Tables
 from robust_lpips.studies.base.tasks import LeftOut, Task, failure, next_stage, staleness
+from robust_lpips.studies.base.words import left_out_blocks
 from robust_lpips.tables import write_csv, write_text
 
 SETTINGS_FILE = "settings.json"
@@ -220,13 +221,7 @@ def _page(
         else f"`{name}.png` shows photographs."
         for name in figures
     ]
-    if results.left_out:
-        # Names with the same reason share a line.
-        names: dict[str, list[str]] = {}
-        for name, reason in results.left_out.items():
-            names.setdefault(reason, []).append(name)
-        lines = [f"- {', '.join(which)}: {reason}" for reason, which in names.items()]
-        blocks += ["## Left out", "\n".join(lines)]
+    blocks += left_out_blocks(results.left_out)
     made = [f"On {results.machines}." if results.tasks else ""]
     if results.commits:
         made.append(f"Measured by commit {', '.join(map(_short, results.commits))}.")

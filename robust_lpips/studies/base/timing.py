@@ -59,7 +59,7 @@ def in_turns(
 
 
 def ratios(ours: np.ndarray, released: np.ndarray) -> dict[str, float]:
-    """How many times as fast ours is: the median over the rounds, and the extremes.
+    """Speed of ours relative to the released package: median over the rounds, and extremes.
 
     Args:
         ours, released: (rounds,) seconds; those of one round are compared with each other.
@@ -76,7 +76,7 @@ def ratios(ours: np.ndarray, released: np.ndarray) -> dict[str, float]:
 
 
 def compare(ours: np.ndarray, released: np.ndarray, units: int) -> dict[str, float]:
-    """``ours`` and ``released`` in units a second, medians over the rounds, and :func:`ratios`.
+    """``ours`` and ``released`` in units per second, medians over the rounds, and :func:`ratios`.
 
     Args:
         ours, released: (rounds,) seconds in which each works off ``units`` units.

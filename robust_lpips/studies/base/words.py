@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
@@ -44,3 +44,15 @@ def conditions(source: Source, n: int, *, max_shift: int | None = None, seed: in
     size = f" of {source.size}" if source.size else ""
     shift = "" if max_shift is None else f", largest shift {max_shift} px"
     return f"{source.name}, {n} triplets{size}{shift}, seed {seed}"
+
+
+def left_out_blocks(left_out: Mapping[str, str]) -> list[str]:
+    """Title and list of what is unavailable, name -> why; names with the same reason share a line.
+
+    Empty where nothing is.
+    """
+    names: dict[str, list[str]] = {}
+    for name, reason in left_out.items():
+        names.setdefault(reason, []).append(name)
+    lines = [f"- {', '.join(which)}: {reason}" for reason, which in names.items()]
+    return ["## Left out", "\n".join(lines)] if lines else []

@@ -1,38 +1,32 @@
-"""Suite ``distance``: distances of batches, without gradients, beside the released packages."""
+"""Suite ``distance``: distances of batches, without gradients, next to the released packages."""
 
 from __future__ import annotations
 
 import copy
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from robust_lpips.backbones import BackboneConfig
+from robust_lpips.comparison import Metric
 from robust_lpips.evaluation.precision import computing_in
 from robust_lpips.metric import RobustLPIPS
-from robust_lpips.studies.benchmark.peers import (
-    NEEDS_DOWNLOAD,
-    STLPIPS_NETS,
-    Builders,
-    Metric,
-    build,
-    lpips,
-    plain_peers,
-    shift_tolerant_peers,
-)
-from robust_lpips.studies.benchmark.rates import network_operations, peaks
-from robust_lpips.studies.benchmark.suite import Result, Settings
-from robust_lpips.studies.benchmark.timing import compare, median_step, turn_about
-from robust_lpips.tables import with_interval
+from robust_lpips.studies.base import Settings, interval_cells, option, pivot_in_order
+from robust_lpips.studies.base.machine import multiply_accumulates
+from robust_lpips.studies.base.timing import compare, in_turns, median_step
+from robust_lpips.studies.benchmark import peers
+from robust_lpips.studies.benchmark.capability import compiler_problem, peaks
+from robust_lpips.studies.benchmark.suite import Measured, suite
 
 PLAIN = "alexnet, random trunk"
-# Side of the images in pixels, and pairs a batch.
+# Side of the images in pixels, and pairs per batch.
 CASES: dict[str, tuple[tuple[int, int], ...]] = {
     "alexnet-shift-tolerant": ((64, 50), (256, 8)),
     "vgg16-shift-tolerant": ((64, 50),),
@@ -40,63 +34,74 @@ CASES: dict[str, tuple[tuple[int, int], ...]] = {
 }
 FLOAT32 = "float32"
 
-_TEXT = """Pairs a second in `torch.inference_mode()`, images on the device already. `ratio`: how \
-many times as fast as the released package ours is, both in float32 and not compiled; beside it \
-ours with `torch.compile`, with bfloat16 autocast, and with both, against the same figure of the \
-released package. Medians over {rounds} rounds of {steps} steps, in which all take turns; in \
-brackets the lowest and the highest ratio of a round. Ours checks the values of images, except \
+_TEXT = """Pairs per second in `torch.inference_mode()`, with the images on the device already. \
+`ratio`: how many times as fast as the released package ours is, both in float32 and not compiled. \
+Next to it ours with `torch.compile`, with bfloat16 autocast, and with both, against the same rate \
+of the released package. Medians over {rounds} rounds of {steps} steps, in which all take turns; \
+in brackets the lowest and the highest ratio of a round. Ours checks the values of images, except \
 where it is compiled.
 
-`difference`: largest relative difference of the two float32 distances; both have the same \
-weights, for the shift-tolerant networks the released ones, for plain AlexNet the released linear \
+`difference`: largest relative difference of the two float32 distances. Both have the same \
+weights: for the shift-tolerant networks the released ones, for plain AlexNet the released linear \
 layers on one random trunk (its ImageNet trunk is a download). `ours (%)`, `released (%)`: share \
-of the matrix multiply's rate, counted by the multiply-adds of the plain network; merged and fast \
+of the matrix multiply's rate, counted by the multiply-adds of the plain network. Merged and fast \
 convolutions do fewer, so a share may exceed 100 %."""
 
 
-class Subject(NamedTuple):
-    """A network of ours, the same of the released packages, and those that there are not."""
+@dataclass(frozen=True)
+class DistanceSettings(Settings):
+    """Settings of suite ``distance``."""
 
-    ours: RobustLPIPS
-    peers: dict[str, nn.Module]
-    left_out: dict[str, str]
+    steps: int = option(3, "timed steps per round", least=1)
+    rounds: int = option(5, "turns of each side", least=1)
 
 
-def measure(settings: Settings) -> Result:
-    """A row a case, released package and mode of ours.
+def measure(settings: DistanceSettings, device: str) -> Measured:
+    """One row per case, released package and mode of ours.
 
     Modes are ``float32``, which is what the package does by itself, ``compiled``, ``bfloat16``
-    and ``bfloat16 compiled``; the released package is in float32 each time.
+    and ``bfloat16 compiled``; the released package always computes in float32.
     """
-    device = settings.device
     problem = compiler_problem(device)
-    left_out = {} if problem is None else {"torch.compile": problem}
-    fastest = peaks(device)
-    rows = []
+    unavailable = {} if problem is None else {"torch.compile": problem}
+    fastest, rows = peaks(device), []
     for name, sizes in CASES.items():
         try:
-            subject = _subject(name, device)
+            ours, builders = networks(name)
         except ImportError as error:
-            left_out[name] = str(error)
+            unavailable[name] = str(error)
             continue
-        left_out |= {f"{peer}, {name}": why for peer, why in subject.left_out.items()}
+        released, missing = peers.build(builders, device)
+        unavailable |= {f"{peer}, {name}": why for peer, why in missing.items()}
         for size, batch in sizes:
-            operations = 2 * batch * network_operations(subject.ours.config, size, size)
-            for row in _rows(subject, size, batch, settings, compiled=problem is None):
-                shares = {
-                    f"{side}_share": fastest.share(row[side] * operations / batch)
-                    for side in ("ours", "released")
-                }
-                rows.append({"case": name} | row | shares)
-    table = pd.DataFrame(rows)
-    text = _TEXT.format(rounds=settings.rounds, steps=settings.steps)
-    return Result(table, _shown(table), text, _FORMATS, left_out | NEEDS_DOWNLOAD, fastest)
+            of_pair = 2 * multiply_accumulates(ours.config, size)
+            timed = _rows(ours.to(device), released, (size, batch), settings, problem is None)
+            rows += [{"case": name, **row, **fastest.shares(row, of_pair)} for row in timed]
+    return Measured(pd.DataFrame(rows), unavailable | peers.NEEDS_DOWNLOAD, fastest)
+
+
+def networks(name: str) -> tuple[RobustLPIPS, peers.Builders]:
+    """Our network of a case, and the released ones with the same weights.
+
+    Raises:
+        ImportError: if the package that the weights come from is missing.
+    """
+    if name in peers.STLPIPS_NETS:
+        return RobustLPIPS(name), peers.shift_tolerant_peers(name)
+    state = peers.lpips().state_dict()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "lpips.pth")
+        torch.save(state, path)
+        return RobustLPIPS(BackboneConfig(), weights=path), peers.plain_peers(state)
 
 
 def modes(metric: RobustLPIPS, pair: Tensor, *, compiled: bool) -> dict[str, Metric]:
-    """What a user may do to ``metric``, by name; ``compiled``: with ``torch.compile`` too.
+    """Ways to compute a metric, by name.
 
-    ``pair`` are images of the size in question.
+    Args:
+        metric: the metric; it is left as it is.
+        pair: (2, N, 3, H, W) images of the size in question.
+        compiled: also with ``torch.compile``.
     """
     found: dict[str, Metric] = {FLOAT32: metric}
     if compiled:
@@ -112,52 +117,33 @@ def modes(metric: RobustLPIPS, pair: Tensor, *, compiled: bool) -> dict[str, Met
     return found | halves
 
 
-def compiler_problem(device: str) -> str | None:
-    """Why ``torch.compile`` does not work here; None where it does."""
-    try:
-        torch.compile(torch.sin)(torch.zeros(8, device=device))
-    except RuntimeError as error:
-        return str(error).strip().splitlines()[0]
-    return None
-
-
 def relative_difference(ours: Tensor, released: Tensor) -> float:
-    """The largest over a batch, relative to ``released``."""
+    """Largest difference of a batch, relative to ``released``."""
     return float(((ours - released).abs() / released.abs()).max())
-
-
-def _subject(name: str, device: str) -> Subject:
-    """Our network and the released ones, with the same weights."""
-    if name in STLPIPS_NETS:
-        return _beside(RobustLPIPS(name), shift_tolerant_peers(name), device)
-    state = lpips().state_dict()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "lpips.pth")
-        torch.save(state, path)
-        ours = RobustLPIPS(BackboneConfig(), weights=path)
-    return _beside(ours, plain_peers(state), device)
-
-
-def _beside(ours: RobustLPIPS, builders: Builders, device: str) -> Subject:
-    return Subject(ours.to(device), *build(builders, device))
 
 
 @torch.inference_mode()
 def _rows(
-    subject: Subject, size: int, batch: int, settings: Settings, *, compiled: bool
+    metric: RobustLPIPS,
+    released: dict[str, nn.Module],
+    case: tuple[int, int],
+    settings: DistanceSettings,
+    compiled: bool,
 ) -> Iterator[dict[str, Any]]:
-    """A row a released package and mode, without the shares."""
-    device = settings.device
-    pair = _pair(size, batch, device)
-    ours = modes(subject.ours, pair, compiled=compiled)
-    calls = ours | subject.peers
+    """One row per released package and mode, without the shares."""
+    (size, batch), device = case, next(metric.parameters()).device
+    # Noise: the time of a call does not depend on what the images show.
+    generator = torch.Generator().manual_seed(0)
+    pair = (torch.rand(2, batch, 3, size, size, generator=generator) * 2 - 1).to(device)
+    ours = modes(metric, pair, compiled=compiled)
+    calls = ours | released
     distances = {name: call(*pair) for name, call in calls.items()}
     sides = {
         name: partial(median_step, partial(call, *pair), settings.steps, device)
         for name, call in calls.items()
     }
-    seconds = turn_about(sides, settings.rounds, f"{size} px, {subject.ours.config.arch}")
-    for peer in subject.peers:
+    seconds = in_turns(sides, settings.rounds, f"{size} px, {metric.config.arch}")
+    for peer in released:
         for mode in ours:
             yield {
                 "image_size": size,
@@ -170,48 +156,19 @@ def _rows(
             }
 
 
-def _pair(size: int, batch: int, device: str) -> Tensor:
-    """Noise: what a call takes does not depend on what is on the images."""
-    generator = torch.Generator().manual_seed(0)
-    return (torch.rand(2, batch, 3, size, size, generator=generator) * 2 - 1).to(device)
-
-
 def _in_bfloat16(metric: Metric, *images: Tensor) -> Tensor:
     with computing_in("bfloat16", images[0].device):
         return metric(*images)
 
 
-_FORMATS = {
-    "ours": ".1f",
-    "released": ".1f",
-    "ours (%)": ".0f",
-    "released (%)": ".0f",
-    "difference": ".0e",
-}
+def _cells(table: pd.DataFrame) -> pd.DataFrame:
+    """One row per case and released package: float32, then the ratios of the other modes."""
+    size, batch = table["image_size"].astype(str), table["batch"].astype(str)
+    table = table.assign(case=table["case"] + ", " + size + " px, batch " + batch)
+    table["row"] = table["case"] + table["peer"]
+    table["cell"] = interval_cells(table, "ratio", digits=2)
+    by_mode = pivot_in_order(table, "row", "mode", "cell").drop(columns=FLOAT32)
+    return table[table["mode"] == FLOAT32].drop(columns="mode").merge(by_mode, on="row")
 
 
-def _shown(table: pd.DataFrame) -> pd.DataFrame:
-    """A line a case and released package: float32, then the ratios of the other modes."""
-    lines = []
-    for (case, size, batch, peer), part in table.groupby(
-        ["case", "image_size", "batch", "peer"], sort=False
-    ):
-        by_mode = part.set_index("mode")
-        ratios = by_mode[["ratio", "ratio_low", "ratio_high"]]
-        plain = by_mode.loc[FLOAT32]
-        lines.append(
-            {
-                "case": f"{case}, {size} px, batch {batch}",
-                "released package": peer,
-                "ours": plain["ours"],
-                "released": plain["released"],
-                **{
-                    "ratio" if mode == FLOAT32 else mode: with_interval(*values, digits=2)
-                    for mode, values in zip(ratios.index, ratios.to_numpy(), strict=True)
-                },
-                "ours (%)": plain["ours_share"],
-                "released (%)": plain["released_share"],
-                "difference": plain["difference"],
-            }
-        )
-    return pd.DataFrame(lines)
+SUITE = suite("distance", DistanceSettings, measure, _TEXT, "noise", _cells)

@@ -1,17 +1,19 @@
-"""Suite ``import``: what importing costs, in fresh interpreters, beside the released packages."""
+"""Suite ``import``: time to import, in fresh interpreters, next to the released packages."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import pandas as pd
 
-from robust_lpips.studies.benchmark.suite import Result, Settings
-from robust_lpips.studies.benchmark.timing import ratios, seconds_of, turn_about
-from robust_lpips.tables import with_interval
+from robust_lpips.studies.base import Settings, option
+from robust_lpips.studies.base.timing import in_turns, ratios, seconds_of
+from robust_lpips.studies.benchmark.suite import Measured, suite
 
 STATEMENTS = (
     "import torch",
@@ -21,42 +23,42 @@ STATEMENTS = (
     "import lpips",
     "import torchmetrics",
 )
-BASELINE = STATEMENTS[0]
 
-_TEXT = """Seconds of `python -c STATEMENT`, start and end of the interpreter included, with \
-files in the system's cache. `times torch`: over those of `{baseline}` in the same round, the \
-median over {rounds} rounds, in which all take turns; in brackets the extremes."""
+_TEXT = f"""Seconds of `python -c STATEMENT`, start and end of the interpreter included, with \
+files in the system's cache. `ratio`: to the seconds of `{STATEMENTS[0]}` in the same \
+round, the median over {{rounds}} rounds, in which all take turns; in brackets the extremes."""
 
 
-def measure(settings: Settings) -> Result:
-    """A row a statement: ``seconds``, median over rounds, and ``ratio`` over torch's own."""
-    found, left_out = _importable(STATEMENTS)
+@dataclass(frozen=True)
+class ImportSettings(Settings):
+    """Settings of suite ``import``."""
+
+    rounds: int = option(7, "turns of each statement", least=1)
+
+
+def measure(settings: ImportSettings, device: str) -> Measured:
+    """One row per statement: ``seconds``, median over rounds, and ``ratio`` to the first one's."""
+    found, unavailable = _importable(STATEMENTS)
     sides = {statement: partial(_seconds, statement) for statement in found}
-    seconds = turn_about(sides, settings.rounds, "import")
+    seconds = in_turns(sides, settings.rounds, "import")
     rows = [
-        # A cost: how many times as long as torch's it takes.
-        {"case": name, "seconds": np.median(values), **ratios(seconds[BASELINE], values)}
+        # A cost: the ratio is how many times as long as the first one it takes.
+        {"case": name, "seconds": np.median(values), **ratios(seconds[STATEMENTS[0]], values)}
         for name, values in seconds.items()
     ]
-    table = pd.DataFrame(rows)
-    cells = table[["ratio", "ratio_low", "ratio_high"]].to_numpy()
-    shown = table[["case", "seconds"]].assign(
-        **{"times torch": [with_interval(*values, digits=2) for values in cells]}
-    )
-    text = _TEXT.format(baseline=BASELINE, rounds=settings.rounds)
-    return Result(table, shown, text, {"seconds": ".2f"}, left_out)
+    return Measured(pd.DataFrame(rows), unavailable)
 
 
-def _importable(statements: tuple[str, ...]) -> tuple[list[str], dict[str, str]]:
-    """Those that work, run once and so in the system's cache; and why the others do not."""
-    found, left_out = [], {}
+def _importable(statements: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Statements that work, run once and so in the system's cache; and why the others do not."""
+    found, unavailable = [], {}
     for statement in statements:
         done = subprocess.run(_command(statement), capture_output=True, text=True)
         if done.returncode == 0:
             found.append(statement)
         else:
-            left_out[statement] = done.stderr.strip().rpartition("\n")[2]
-    return found, left_out
+            unavailable[statement] = done.stderr.strip().rpartition("\n")[2]
+    return found, unavailable
 
 
 def _seconds(statement: str) -> float:
@@ -66,3 +68,6 @@ def _seconds(statement: str) -> float:
 
 def _command(statement: str) -> list[str]:
     return [sys.executable, "-c", statement]
+
+
+SUITE = suite("import", ImportSettings, measure, _TEXT, "statements")

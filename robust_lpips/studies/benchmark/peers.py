@@ -7,6 +7,7 @@ import io
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-Metric = Callable[[Tensor, Tensor], Tensor]
 # By the names of distributions.
 Builders = Mapping[str, Callable[[], nn.Module]]
 
-# What the authors' checkpoint of each network is called.
+# The authors' names of the networks' checkpoints.
 STLPIPS_NETS = {"alexnet-shift-tolerant": "alex", "vgg16-shift-tolerant": "vgg"}
 
 NEEDS_DOWNLOAD = {
@@ -27,32 +27,24 @@ NEEDS_DOWNLOAD = {
 
 
 class Distance(nn.Module):
-    """A released network as a metric of two (N, 3, H, W) batches in [-1, 1]: (N,) distances."""
+    """A released network as a metric of two (N, 3, H, W) batches in [-1, 1]: (N,) distances.
 
-    def __init__(self, net: nn.Module, **options: Any) -> None:
+    Args:
+        net: the network.
+        call: computes distances from the two batches and ``net=``. Default: calls the network.
+    """
+
+    def __init__(self, net: nn.Module, call: Callable[..., Tensor] | None = None) -> None:
         super().__init__()
         self.net = net
-        self.options = options
+        self.call = call or (lambda img0, img1, net: net(img0, img1))
 
     def forward(self, img0: Tensor, img1: Tensor) -> Tensor:
-        return self.net(img0, img1, **self.options).flatten()
-
-
-class _TorchMetrics(nn.Module):
-    """What ``LearnedPerceptualImagePatchSimilarity`` does with a batch, before it adds it up."""
-
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, img0: Tensor, img1: Tensor) -> Tensor:
-        from torchmetrics.functional.image.lpips import _lpips_update
-
-        return _lpips_update(img0, img1, net=self.net, normalize=False)
+        return self.call(img0, img1, net=self.net).flatten()
 
 
 def shift_tolerant_peers(name: str) -> Builders:
-    """Those that compute the released shift-tolerant network ``name``, with its weights."""
+    """Packages that compute the released shift-tolerant network ``name``, with its weights."""
     net = STLPIPS_NETS[name]
     return {
         "stlpips-pytorch": lambda: Distance(stlpips(net, variant="shift_tolerant")),
@@ -61,31 +53,31 @@ def shift_tolerant_peers(name: str) -> Builders:
 
 
 def plain_peers(state: Mapping[str, Tensor]) -> Builders:
-    """Those that compute plain AlexNet's LPIPS, with the weights ``state`` of :func:`lpips`."""
+    """Packages that compute plain AlexNet's LPIPS, with the weights ``state`` of :func:`lpips`."""
     return {
         "lpips": lambda: Distance(_loaded(lpips(), state)),
-        "torchmetrics": lambda: _TorchMetrics(_loaded(_torchmetrics_lpips(), state)),
+        "torchmetrics": lambda: _torchmetrics_lpips(state),
     }
 
 
 def build(builders: Builders, device: str) -> tuple[dict[str, nn.Module], dict[str, str]]:
-    """Those that can be built, by name and version; and why the others cannot, by name."""
-    built, left_out = {}, {}
+    """Networks that can be built, by name and version; and why the others cannot, by name."""
+    built, missing = {}, {}
     for package, builder in builders.items():
         try:
             metric = builder()
         except ImportError as error:
-            left_out[package] = str(error)
+            missing[package] = str(error)
             continue
         built[f"{package} {version(package)}"] = metric.to(device).eval()
-    return built, left_out
+    return built, missing
 
 
 def stlpips(net: str, **options: Any) -> nn.Module:
     """``stlpips_pytorch.stlpips.LPIPS``.
 
     Raises:
-        ModuleNotFoundError: it cannot be imported; the message says what is missing.
+        ModuleNotFoundError: if it cannot be imported; the message names the missing package.
     """
     try:
         from stlpips_pytorch.stlpips import LPIPS
@@ -107,34 +99,35 @@ def lpips() -> nn.Module:
         return LPIPS(net="alex", pnet_rand=True, verbose=False)
 
 
-def _torchmetrics_lpips() -> nn.Module:
-    from torchmetrics.functional.image.lpips import _NoTrainLpips
+def _torchmetrics_lpips(state: Mapping[str, Tensor]) -> Distance:
+    from torchmetrics.functional.image.lpips import _lpips_update, _NoTrainLpips
 
     with _quiet():
-        return _NoTrainLpips(net="alex", pnet_rand=True)
+        net = _NoTrainLpips(net="alex", pnet_rand=True)
+    return Distance(_loaded(net, state), partial(_lpips_update, normalize=False))
 
 
-def _pyiqa_stlpips(net: str) -> nn.Module:
+def _pyiqa_stlpips(net: str) -> Distance:
     from pyiqa.archs.stlpips_arch import STLPIPS
 
     package = importlib.util.find_spec("stlpips_pytorch")
     if package is None:
         raise ModuleNotFoundError("its weights are those that stlpips-pytorch ships")
     folder = Path(package.submodule_search_locations[0], "weights", "vST0.0")
-    weights = folder / f"{net}_shift_tolerant.pth"
     with _quiet():
-        return Distance(STLPIPS(net=net, pretrained_model_path=str(weights)), normalize=False)
+        loaded = STLPIPS(net=net, pretrained_model_path=str(folder / f"{net}_shift_tolerant.pth"))
+    return Distance(loaded, lambda img0, img1, net: net(img0, img1, normalize=False))
 
 
 def _loaded(net: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
-    """``net`` with all its weights from ``state``, which may hold constants besides."""
+    """``net`` with all its weights from ``state``, which may hold constants as well."""
     net.load_state_dict({name: state[name] for name in net.state_dict()})
     return net
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what packages print, and their warnings: they call an old torchvision."""
+    """Without the packages' output and warnings: they call an old torchvision."""
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore", UserWarning)
         yield

@@ -1,8 +1,9 @@
-"""Suite ``precision``: what merging, compiling and lower precision do to the numbers."""
+"""Suite ``precision``: effect of merging, compiling and lower precision on the numbers."""
 
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import pandas as pd
@@ -11,22 +12,33 @@ from torch.utils.data import Dataset
 
 from robust_lpips.data import packed, sample_dataset
 from robust_lpips.evaluation import measure as measure_distances
-from robust_lpips.evaluation import summarize
 from robust_lpips.evaluation.precision import Precision
 from robust_lpips.metric import RobustLPIPS
-from robust_lpips.studies.benchmark.distance import compiler_problem
-from robust_lpips.studies.benchmark.protocol import differing_verdicts
-from robust_lpips.studies.benchmark.suite import Result, Settings
+from robust_lpips.studies.base import Settings, option
+from robust_lpips.studies.base.source import METRIC
+from robust_lpips.studies.benchmark.capability import compiler_problem
+from robust_lpips.studies.benchmark.suite import Measured, suite
+from robust_lpips.studies.benchmark.verdicts import (
+    MAX_SHIFT,
+    differing_verdicts,
+    mean_scores,
+)
 
 NETS = ("alexnet-shift-tolerant",)
 IMAGE_SIZE = 64
-MAX_SHIFT = 3
 
-_TEXT = """{triplets} triplets of the sample set at {size}x{size}, largest shift {shift} px, by \
-`measure(..., precision=, compile=)`. Nobody judged these patches: agreement is with the released \
-VGG-16 metric, not with people, in percent as r_rf. The first line of a network is every layer by \
-itself in float32; `difference`: largest difference of a distance from its, over the median \
-distance; `verdicts that differ`: of its {verdicts} verdicts d0 < d1 at {views} views."""
+_TEXT = f"""{{n}} triplets of the sample set at {IMAGE_SIZE}x{IMAGE_SIZE} px, largest shift \
+{MAX_SHIFT} px, by `measure(..., precision=, compile=)`. {METRIC} Both are in percent. The first \
+row of a network is every layer by itself in float32. `difference`: largest difference of a \
+distance from that row's, over the median distance. `verdicts that differ`: number of verdicts \
+d0 < d1 that are not that row's, of the {MAX_SHIFT + 2} views of every triplet."""
+
+
+@dataclass(frozen=True)
+class PrecisionSettings(Settings):
+    """Settings of suite ``precision``."""
+
+    n: int = option(300, "triplets of the sample set", least=1)
 
 
 class Mode(NamedTuple):
@@ -37,12 +49,8 @@ class Mode(NamedTuple):
     compiled: bool
 
     def __str__(self) -> str:
-        parts = (
-            self.precision,
-            "merged" if self.fused else "",
-            "compiled" if self.compiled else "",
-        )
-        return ", ".join(filter(None, parts))
+        words = [self.precision, "merged" * self.fused, "compiled" * self.compiled]
+        return ", ".join(filter(None, words))
 
 
 def modes(device: str, *, compiled: bool) -> list[Mode]:
@@ -56,47 +64,31 @@ def modes(device: str, *, compiled: bool) -> list[Mode]:
     return [Mode(False, "float32", False), *merged]
 
 
-def measure(settings: Settings) -> Result:
-    """A row a network and mode: scores, and what differs from layers by themselves."""
-    problem = compiler_problem(settings.device)
-    dataset = packed(sample_dataset(n=settings.triplets, image_size=IMAGE_SIZE))
+def measure(settings: PrecisionSettings, device: str) -> Measured:
+    """One row per network and mode: scores, and differences from layers by themselves."""
+    problem = compiler_problem(device)
+    dataset = packed(sample_dataset(n=settings.n, image_size=IMAGE_SIZE))
     rows = []
     for name in NETS:
-        metric = RobustLPIPS(name).to(settings.device)
-        first, *others = modes(settings.device, compiled=problem is None)
+        metric = RobustLPIPS(name).to(device)
+        first, *others = modes(device, compiled=problem is None)
         plain = _measured(metric, first, dataset)
-        rows.append({"case": name} | row(first, plain, plain))
+        rows.append({"case": name, **row(first, plain, plain)})
         rows += [
-            {"case": name} | row(mode, _measured(metric, mode, dataset), plain) for mode in others
+            {"case": name, **row(mode, _measured(metric, mode, dataset), plain)} for mode in others
         ]
-    table = pd.DataFrame(rows)
-    text = _TEXT.format(
-        triplets=len(dataset),
-        size=IMAGE_SIZE,
-        shift=MAX_SHIFT,
-        verdicts=len(plain),
-        views=MAX_SHIFT + 2,
-    )
-    names = {"two_afc": "agreement", "verdicts_differ": "verdicts that differ"}
-    names |= {f"rrf_{shift}": f"r_rf {shift}" for shift in range(1, MAX_SHIFT + 1)}
-    formats = dict.fromkeys([name for name in names.values() if "verdicts" not in name], ".2f")
-    left_out = {} if problem is None else {"compiled": problem}
-    return Result(
-        table, table.rename(columns=names), text, formats | {"difference": ".1e"}, left_out
-    )
+    return Measured(pd.DataFrame(rows), {} if problem is None else {"compiled": problem})
 
 
 def row(mode: Mode, table: pd.DataFrame, plain: pd.DataFrame) -> dict[str, object]:
-    """Scores of ``table``, and how far it is from ``plain``."""
-    mean = summarize(table, n_boot=0).iloc[-1]
-    scores = ["two_afc", *(f"rrf_{shift}" for shift in range(1, MAX_SHIFT + 1))]
+    """Scores of the distances ``table``, and how far they are from ``plain``."""
     distances = ["d0", "d1"]
-    # Over the median: of two all but equal patches the distance may be a millionth of it.
+    # Over the median: the distance of two nearly equal patches may be a millionth of it.
     typical = float(plain[distances].stack().median())
     difference = (table[distances] - plain[distances]).abs() / typical
     return {
         "mode": str(mode),
-        **{name: float(mean[name]) for name in scores},
+        **mean_scores(table),
         "difference": float(difference.max(axis=None)),
         "verdicts_differ": differing_verdicts(table, plain),
     }
@@ -112,3 +104,6 @@ def _measured(metric: RobustLPIPS, mode: Mode, dataset: Dataset) -> pd.DataFrame
         precision=mode.precision,
         compile=mode.compiled,
     )
+
+
+SUITE = suite("precision", PrecisionSettings, measure, _TEXT, "sample set val")

@@ -1,9 +1,10 @@
-"""Suite ``protocol``: 2AFC and rank flips of images on disk, beside the released procedure."""
+"""Suite ``protocol``: 2AFC and rank flips of images on disk, next to the released procedure."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms.functional import InterpolationMode, normalize, resize, to_tensor
 
 from robust_lpips.backbones import BackboneConfig
 from robust_lpips.data import TwoAFCDataset, packed, sample_dataset
@@ -20,60 +22,66 @@ from robust_lpips.data.bapps import Triplet
 from robust_lpips.evaluation import measure as measure_distances
 from robust_lpips.evaluation import summarize
 from robust_lpips.metric import RobustLPIPS
-from robust_lpips.studies.benchmark.peers import build, shift_tolerant_peers
-from robust_lpips.studies.benchmark.rates import network_operations, peaks
-from robust_lpips.studies.benchmark.suite import Result, Settings
-from robust_lpips.studies.benchmark.timing import compare, seconds_of, turn_about
-from robust_lpips.tables import with_interval
+from robust_lpips.studies.base import Settings, option
+from robust_lpips.studies.base.machine import multiply_accumulates
+from robust_lpips.studies.base.source import METRIC
+from robust_lpips.studies.base.timing import compare, in_turns, seconds_of
+from robust_lpips.studies.benchmark import peers
+from robust_lpips.studies.benchmark.capability import peaks
+from robust_lpips.studies.benchmark.suite import Measured, suite
+from robust_lpips.studies.benchmark.verdicts import (
+    MAX_SHIFT,
+    SCORES,
+    differing_verdicts,
+    mean_scores,
+)
 
 NET = "alexnet-shift-tolerant"
 PEER = "stlpips-pytorch"
 DISK_SIZE, IMAGE_SIZE = 256, 64
-MAX_SHIFT = 3
 BATCH = 50
 # Processes that decode, of both sides. On a CPU they would take the cores that compute.
 WORKERS = {"cpu": 0, "cuda": 4}
 PARTS = ("ref", "p0", "p1")
 
-_TEXT = """{triplets} triplets of {disk}x{disk} PNGs on disk, in the system's cache, at \
-{size}x{size}: 2AFC and r_rf at 1-{shift} px with the released shift-tolerant AlexNet, float32, \
-batches of {batch}, {workers} worker processes on both sides. Nobody judged these patches: 2AFC is \
-agreement with the released VGG-16 metric, not with people.
+_TEXT = f"""{{n}} triplets of {DISK_SIZE}x{DISK_SIZE} PNGs on disk, in the system's cache, at \
+{IMAGE_SIZE}x{IMAGE_SIZE} px: accuracy and r_rf at 1-{MAX_SHIFT} px with the released \
+shift-tolerant AlexNet, float32, batches of {BATCH}. On both sides the same number of worker \
+processes decode: none on a CPU, {WORKERS["cuda"]} on a GPU. {METRIC}
 
 Released: the procedure as it is described, five passes over the data set, one for the full \
-patches and one for each shift from 0 to {shift}; in each every image is read from its file, \
-resized by torchvision (bicubic), cropped, and d0 = net(ref, p0) and d1 = net(ref, p1) computed \
-in `torch.inference_mode()`. Ours: `summarize(measure(metric, packed(dataset)))`; cold with \
-nothing packed, packing included, which decodes in as many threads as compute; warm with what a \
-run before packed.
+patches and one for each shift from 0 to {MAX_SHIFT}. In each every image is read from its file, \
+resized by torchvision (bicubic) and cropped, and d0 = net(ref, p0) and d1 = net(ref, p1) are \
+computed in `torch.inference_mode()`. Ours: `summarize(measure(metric, packed(dataset)))`. Cold is \
+with nothing packed, packing included, which decodes in as many threads as compute; warm is with \
+the pack of an earlier run.
 
-`ratio`: how many times as fast ours is, the median over {rounds} rounds, in which all take turns; \
-in brackets the extremes. `ours (%)`, `released (%)`: share of the matrix multiply's rate, by the \
-multiply-adds of the plain network on the twelve different patches of a triplet, though the \
-released procedure computes twenty. `verdicts that differ`: of the {views} views of every \
-triplet, those at which d0 < d1 holds on one side alone."""
+`ratio`: how many times as fast ours is, the median over {{rounds}} rounds, in which all take \
+turns; in brackets the extremes. `ours (%)`, `released (%)`: share of the matrix multiply's rate, \
+by the multiply-adds of the plain network on the twelve different patches of a triplet, though the \
+released procedure computes twenty. `verdicts that differ`: of the {MAX_SHIFT + 2} views of every \
+triplet, those at which d0 < d1 holds on one side only. Scores are ours / released."""
 
 
+@dataclass(frozen=True)
+class ProtocolSettings(Settings):
+    """Settings of suite ``protocol``."""
+
+    n: int = option(500, "triplets of the sample set", least=1)
+    rounds: int = option(3, "turns of each side", least=1)
+
+
+@dataclass
 class ReleasedPass(Dataset):
     """The triplets as one pass of the released procedure reads them.
 
-    Args:
-        samples: of a :class:`TwoAFCDataset`.
-        shift: of the distorted patches' window in pixels; None: the full patches.
+    Attributes:
+        samples: those of a :class:`TwoAFCDataset`.
+        shift: shift of the distorted patches' window in pixels; None: the full patches.
     """
 
-    def __init__(self, samples: Sequence[Triplet], shift: int | None) -> None:
-        from torchvision import transforms
-
-        self.samples = samples
-        self.shift = shift
-        self.transform = transforms.Compose(
-            [
-                transforms.Resize(IMAGE_SIZE, transforms.InterpolationMode.BICUBIC),
-                transforms.ToTensor(),
-                transforms.Normalize((0.5,) * 3, (0.5,) * 3),
-            ]
-        )
+    samples: Sequence[Triplet]
+    shift: int | None
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -85,58 +93,68 @@ class ReleasedPass(Dataset):
 
     def _window(self, part: str, path: str) -> Tensor:
         with Image.open(path) as image:
-            patch = self.transform(image.convert("RGB"))
+            resized = resize(image.convert("RGB"), IMAGE_SIZE, InterpolationMode.BICUBIC)
+        patch = normalize(to_tensor(resized), (0.5,) * 3, (0.5,) * 3)
         if self.shift is None:
             return patch
         left = 0 if part == "ref" else self.shift
         return patch[..., left : left + patch.shape[-1] - MAX_SHIFT]
 
 
-def measure(settings: Settings) -> Result:
-    """A row a mode, ``cold`` and ``warm``: speed, scores of both sides, verdicts that differ."""
-    built, left_out = build({PEER: shift_tolerant_peers(NET)[PEER]}, settings.device)
-    if left_out:
-        raise ImportError(f"suite protocol needs {PEER}: {left_out[PEER]}")
+def measure(settings: ProtocolSettings, device: str) -> Measured:
+    """One row per mode, ``cold`` and ``warm``: speed, scores of both sides, differing verdicts.
+
+    Raises:
+        ImportError: if the released package is missing.
+    """
+    built, missing = peers.build({PEER: peers.shift_tolerant_peers(NET)[PEER]}, device)
+    if missing:
+        raise ImportError(missing[PEER])
     ((peer, net),) = built.items()
-    root = sample_dataset(n=settings.triplets, image_size=DISK_SIZE).roots[0]
+    root = sample_dataset(n=settings.n, image_size=DISK_SIZE).roots[0]
     dataset = TwoAFCDataset(root, image_size=IMAGE_SIZE)
-    metric = RobustLPIPS(NET).to(settings.device)
-    fastest = peaks(settings.device)
+    metric = RobustLPIPS(NET).to(device)
+    fastest = peaks(device)
     tables: dict[str, pd.DataFrame] = {}
     with tempfile.TemporaryDirectory() as folder:
-        sides = _sides(metric, net, dataset, Path(folder), settings.device, tables)
-        seconds = turn_about(sides, settings.rounds, "protocol")
-    operations = triplet_operations(metric.config)
-    scores = _scores(tables["ours"], "ours") | _scores(tables["released"], "released")
+        sides = _sides(metric, net, dataset, Path(folder), device, tables)
+        seconds = in_turns(sides, settings.rounds, "protocol")
+    scores = {
+        f"{side}_{name}": score
+        for side in ("ours", "released")
+        for name, score in mean_scores(tables[side]).items()
+    }
+    verdicts = differing_verdicts(tables["ours"], tables["released"])
     rows = []
     for mode in ("cold", "warm"):
-        row = {"case": NET, "mode": mode, "peer": peer, "triplets": len(dataset)}
-        row |= {"unit": "triplet", "workers": _workers(settings.device)}
-        row |= compare(seconds[mode], seconds["released"], len(dataset))
-        row |= {
-            "seconds": np.median(seconds[mode]),
-            "released_seconds": np.median(seconds["released"]),
-            "ours_share": fastest.share(row["ours"] * operations),
-            "released_share": fastest.share(row["released"] * operations),
-        }
-        verdicts = differing_verdicts(tables["ours"], tables["released"])
-        rows.append(row | scores | {"verdicts_differ": verdicts})
-    table = pd.DataFrame(rows)
-    text = _TEXT.format(
-        triplets=len(dataset),
-        disk=DISK_SIZE,
-        size=IMAGE_SIZE,
-        shift=MAX_SHIFT,
-        batch=BATCH,
-        workers=_workers(settings.device),
-        rounds=settings.rounds,
-        views=MAX_SHIFT + 2,
-    )
-    return Result(table, _shown(table), text, _FORMATS, peaks=fastest)
+        rates = compare(seconds[mode], seconds["released"], len(dataset))
+        rows.append(
+            {
+                "case": NET,
+                "mode": mode,
+                "peer": peer,
+                "triplets": len(dataset),
+                "unit": "triplet",
+                "workers": _workers(device),
+                **rates,
+                "seconds": np.median(seconds[mode]),
+                "released_seconds": np.median(seconds["released"]),
+                **fastest.shares(rates, triplet_multiply_accumulates(metric.config)),
+                **scores,
+                "verdicts_differ": verdicts,
+            }
+        )
+    return Measured(pd.DataFrame(rows), peaks=fastest)
 
 
 def released_distances(net: nn.Module, samples: Sequence[Triplet], device: str) -> pd.DataFrame:
-    """What the released procedure measures: the tidy table that ``evaluation.measure`` gives."""
+    """Distances by the released procedure, as :func:`robust_lpips.evaluation.measure` gives them.
+
+    Args:
+        net: released network, a callable of two batches.
+        samples: those of a :class:`TwoAFCDataset`.
+        device: device that computes.
+    """
     tables = []
     for shift in (None, *range(MAX_SHIFT + 1)):
         distances = list(_passed(net, ReleasedPass(samples, shift), device))
@@ -148,28 +166,11 @@ def released_distances(net: nn.Module, samples: Sequence[Triplet], device: str) 
     return pd.concat(tables, ignore_index=True)
 
 
-def differing_verdicts(ours: pd.DataFrame, released: pd.DataFrame) -> int:
-    """At how many views of how many samples d0 < d1 holds in one of two tables alone.
-
-    Raises:
-        ValueError: they are not of the same samples and views.
-    """
-    keys = ["subset", "sample", "view"]
-    both = ours.merge(released, on=keys, suffixes=("_ours", "_released"), validate="one_to_one")
-    if not len(ours) == len(released) == len(both):
-        raise ValueError(
-            f"tables must have the same samples and views; got {len(ours)} and {len(released)} "
-            f"rows, of which {len(both)} are in both"
-        )
-    verdicts = (both["d0_ours"] < both["d1_ours"], both["d0_released"] < both["d1_released"])
-    return int(np.not_equal(*verdicts).sum())
-
-
-def triplet_operations(config: BackboneConfig) -> int:
-    """Of the different patches of a triplet: three whole, and of each shift its windows."""
-    window = network_operations(config, IMAGE_SIZE, IMAGE_SIZE - MAX_SHIFT)
+def triplet_multiply_accumulates(config: BackboneConfig) -> int:
+    """Multiply-accumulates of the different patches of a triplet: three whole, and all windows."""
+    window = multiply_accumulates(config, IMAGE_SIZE, IMAGE_SIZE - MAX_SHIFT)
     windows = 1 + 2 * (MAX_SHIFT + 1)
-    return 3 * network_operations(config, IMAGE_SIZE, IMAGE_SIZE) + windows * window
+    return 3 * multiply_accumulates(config, IMAGE_SIZE) + windows * window
 
 
 def _sides(
@@ -179,22 +180,20 @@ def _sides(
     folder: Path,
     device: str,
     tables: dict[str, pd.DataFrame],
-) -> dict[str, partial]:
-    """What takes turns; each leaves what it measured in ``tables``."""
+) -> dict[str, Callable[[], float]]:
+    """The sides that take turns; each leaves its distances in ``tables``."""
 
     def ours(place: Path) -> None:
-        data = packed(dataset, place, progress=False)
-        table = measure_distances(
+        tables["ours"] = measure_distances(
             metric,
-            data,
+            packed(dataset, place, progress=False),
             MAX_SHIFT,
             batch_size=BATCH,
             device=device,
             num_workers=_workers(device),
             progress=False,
         )
-        summarize(table)
-        tables["ours"] = table
+        summarize(tables["ours"])
 
     def cold() -> None:
         with tempfile.TemporaryDirectory(dir=folder) as fresh:
@@ -228,38 +227,11 @@ def _workers(device: str) -> int:
     return WORKERS[torch.device(device).type]
 
 
-def _scores(table: pd.DataFrame, side: str) -> dict[str, float]:
-    mean = summarize(table).iloc[-1]
-    names = ["two_afc", *(f"rrf_{shift}" for shift in range(1, MAX_SHIFT + 1))]
-    return {f"{side}_{name}": float(mean[name]) for name in names}
+def _cells(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with each score of both sides in one cell."""
+    texts = table.map(lambda value: f"{value:.2f}" if isinstance(value, float) else value)
+    cells = {name: texts[f"ours_{name}"] + " / " + texts[f"released_{name}"] for name in SCORES}
+    return table.assign(**cells)
 
 
-_FORMATS = {
-    "released (s)": ".2f",
-    "ours (s)": ".2f",
-    "ours (triplets/s)": ".1f",
-    "ours (%)": ".0f",
-    "released (%)": ".0f",
-}
-
-
-def _shown(table: pd.DataFrame) -> pd.DataFrame:
-    ratios = table[["ratio", "ratio_low", "ratio_high"]].to_numpy()
-    shown = pd.DataFrame(
-        {
-            "ours": table["mode"],
-            "released package": table["peer"],
-            "released (s)": table["released_seconds"],
-            "ours (s)": table["seconds"],
-            "ratio": [with_interval(*values, digits=2) for values in ratios],
-            "ours (triplets/s)": table["ours"],
-            "ours (%)": table["ours_share"],
-            "released (%)": table["released_share"],
-        }
-    )
-    labels = {"two_afc": "2AFC"}
-    labels |= {f"rrf_{shift}": f"r_rf {shift}" for shift in range(1, MAX_SHIFT + 1)}
-    for name, label in labels.items():
-        pairs = zip(table[f"ours_{name}"], table[f"released_{name}"], strict=True)
-        shown[f"{label}, ours / released"] = [f"{a:.2f} / {b:.2f}" for a, b in pairs]
-    return shown.assign(**{"verdicts that differ": table["verdicts_differ"]})
+SUITE = suite("protocol", ProtocolSettings, measure, _TEXT, "sample set val", _cells)

@@ -1,8 +1,9 @@
-"""Suite ``training``: steps with the ranking loss, beside a plain loop over ``stlpips_pytorch``."""
+"""Suite ``training``: steps with the ranking loss, against a plain loop over a released package."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -12,57 +13,61 @@ from torch import Tensor, nn
 
 from robust_lpips.backbones import BackboneConfig
 from robust_lpips.metric import RobustLPIPS
+from robust_lpips.studies.base import Settings, option
+from robust_lpips.studies.base.machine import multiply_accumulates
+from robust_lpips.studies.base.timing import WARM_UP, compare, in_turns, now
 from robust_lpips.studies.benchmark import peers
-from robust_lpips.studies.benchmark.rates import network_operations, peaks
-from robust_lpips.studies.benchmark.suite import Result, Settings
-from robust_lpips.studies.benchmark.timing import WARM_UP, compare, now, turn_about
-from robust_lpips.tables import with_interval
+from robust_lpips.studies.benchmark.capability import peaks
+from robust_lpips.studies.benchmark.suite import Measured, suite
 from robust_lpips.training import RankingObjective, Recipe, fit
 from robust_lpips.weights import release
 
 IMAGE_SIZE = 64
 BATCH = 50
-# As the released package calls them.
+# By the released package's names.
 CONFIGS = {
     "vanilla": BackboneConfig(),
     "shift_tolerant": release("alexnet-shift-tolerant").config,
 }
 
-_TEXT = """Triplets a second, {size}x{size} px, batches of {batch}, float32: AlexNet from random \
-weights, everything learning, against a plain loop over `stlpips_pytorch.stlpips.LPIPS` with one \
-call for each of the two distances, so four passes through the trunk; head, loss and dropout are \
-the same, and Adam, of which ours takes torch's fused form. `ratio`: ours over the released \
-package's, the median over {rounds} rounds of {steps} steps, in which both take turns; in brackets \
-the extremes.
+_TEXT = f"""Triplets per second, {IMAGE_SIZE}x{IMAGE_SIZE} px, batches of {BATCH}, float32: \
+AlexNet from random weights, everything learning, against a plain loop over \
+`stlpips_pytorch.stlpips.LPIPS` with one call for each of the two distances, so four passes \
+through the trunk. Head, loss and dropout are the same, and so is Adam, of which ours takes \
+torch's fused form. `ratio`: ours over the released package's, the median over {{rounds}} rounds \
+of {{steps}} steps, in which both take turns; in brackets the extremes.
 
 `ours (%)`, `released (%)`: share of the matrix multiply's rate, counted by the multiply-adds of \
-the plain network, forward and backward, of the three images of a triplet: what the task needs, so \
-that the fourth pass of the released package does not count. Fast convolutions do fewer."""
+the plain network, forward and backward, of the three images of a triplet. That is what the task \
+needs, so the fourth pass of the released package does not count. Fast convolutions do fewer."""
 
 # Does so many steps and gives each one's seconds.
 Steps = Callable[[int], list[float]]
 
 
-def measure(settings: Settings) -> Result:
-    """A row a network, plain and shift-tolerant AlexNet."""
-    fastest = peaks(settings.device)
-    rows = []
-    for variant in CONFIGS:
+@dataclass(frozen=True)
+class TrainingSettings(Settings):
+    """Settings of suite ``training``."""
+
+    steps: int = option(10, "timed steps per round", least=1)
+    rounds: int = option(5, "turns of each side", least=1)
+
+
+def measure(settings: TrainingSettings, device: str) -> Measured:
+    """One row per network, plain and shift-tolerant AlexNet."""
+    fastest, rows = peaks(device), []
+    for variant, config in CONFIGS.items():
         name = f"AlexNet, {variant.replace('_', '-')}"
         sides = {
             side: partial(_median, steps, settings.steps)
-            for side, steps in both_sides(variant, settings.device).items()
+            for side, steps in both_sides(variant, device).items()
         }
-        seconds = turn_about(sides, settings.rounds, name)
-        row = {"case": name, "unit": "triplet"}
-        row |= compare(seconds["ours"], seconds["released"], BATCH)
-        operations = 3 * network_operations(CONFIGS[variant], IMAGE_SIZE, IMAGE_SIZE, backward=True)
-        for side in sides:
-            row[f"{side}_share"] = fastest.share(row[side] * operations)
-        rows.append(row)
-    table = pd.DataFrame(rows)
-    text = _TEXT.format(size=IMAGE_SIZE, batch=BATCH, rounds=settings.rounds, steps=settings.steps)
-    return Result(table, _shown(table), text, _FORMATS, peaks=fastest)
+        seconds = in_turns(sides, settings.rounds, name)
+        rates = compare(seconds["ours"], seconds["released"], BATCH)
+        of_triplet = 3 * multiply_accumulates(config, IMAGE_SIZE, backward=True)
+        shares = fastest.shares(rates, of_triplet)
+        rows.append({"case": name, "unit": "triplet", **rates, **shares})
+    return Measured(pd.DataFrame(rows), peaks=fastest)
 
 
 def both_sides(variant: str, device: str) -> dict[str, Steps]:
@@ -87,7 +92,7 @@ def _median(side: Steps, steps: int) -> float:
 
 
 def _triplets(n: int) -> list[dict[str, Tensor | float]]:
-    """Noise: what a step takes does not depend on what is on the images."""
+    """Noise: the time of a step does not depend on what the images show."""
     generator = torch.Generator().manual_seed(0)
     shape = (n, 3, 3, IMAGE_SIZE, IMAGE_SIZE)
     images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
@@ -115,7 +120,7 @@ def _plain_loop(
         judge = torch.tensor([item["judge"] for item in triplets], device=device)
         d0, d1 = net(ref, p0).flatten(), net(ref, p1).flatten()
         loss = objective(d0, d1, {"judge": judge})
-        loss.item()  # ours looks at every loss, too
+        loss.item()  # ours reads every loss, too
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -123,25 +128,11 @@ def _plain_loop(
         yield now(device) - start
 
 
+@torch.no_grad()
 def _clamp_1x1(net: nn.Module) -> None:
-    with torch.no_grad():
-        for module in net.modules():
-            if isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1):
-                module.weight.clamp_(min=0.0)
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1):
+            module.weight.clamp_(min=0.0)
 
 
-_FORMATS = {"ours": ".1f", "released": ".1f", "ours (%)": ".0f", "released (%)": ".0f"}
-
-
-def _shown(table: pd.DataFrame) -> pd.DataFrame:
-    ratios = table[["ratio", "ratio_low", "ratio_high"]].to_numpy()
-    return pd.DataFrame(
-        {
-            "case": table["case"],
-            "ours": table["ours"],
-            "released": table["released"],
-            "ratio": [with_interval(*values, digits=2) for values in ratios],
-            "ours (%)": table["ours_share"],
-            "released (%)": table["released_share"],
-        }
-    )
+SUITE = suite("training", TrainingSettings, measure, _TEXT, "noise")

@@ -8,14 +8,16 @@ from torch import nn
 from robust_lpips.backbones import BackboneConfig
 from robust_lpips.data import TwoAFCDataset, sample_dataset
 from robust_lpips.evaluation import measure
-from robust_lpips.studies.benchmark import Settings, protocol
+from robust_lpips.studies.base.machine import multiply_accumulates
+from robust_lpips.studies.benchmark import peers, protocol
+from robust_lpips.studies.benchmark.capability import Peaks
 from robust_lpips.studies.benchmark.protocol import (
+    ProtocolSettings,
     ReleasedPass,
-    differing_verdicts,
     released_distances,
-    triplet_operations,
+    triplet_multiply_accumulates,
 )
-from robust_lpips.studies.benchmark.rates import Peaks, network_operations
+from robust_lpips.studies.benchmark.verdicts import differing_verdicts
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -32,10 +34,7 @@ def dataset():
     return TwoAFCDataset(sample_dataset(n=12).roots, image_size=48)
 
 
-@pytest.fixture(scope="module")
-def tables(dataset, released, stlpips_peer):
-    """The distances of ours and of the released procedure."""
-
+def test_distances_are_those_of_ours(dataset, released, stlpips_peer):
     # Loaded here: of what is loaded in inference mode other tests can take no gradients.
     peer = stlpips_peer(protocol.NET)
 
@@ -43,26 +42,9 @@ def tables(dataset, released, stlpips_peer):
         return peer(a, b).flatten()
 
     ours = measure(released(protocol.NET), dataset, protocol.MAX_SHIFT, progress=False)
-    return ours, released_distances(net, dataset.samples, "cpu")
-
-
-def test_distances_are_those_of_ours(tables):
-    ours, theirs = tables
+    theirs = released_distances(net, dataset.samples, "cpu")
     pd.testing.assert_frame_equal(ours, theirs, rtol=1e-3, atol=1e-6)
     assert differing_verdicts(ours, theirs) == 0
-
-
-def test_differing_verdicts_are_counted(tables):
-    _, theirs = tables
-    changed = theirs.copy()
-    changed.loc[[0, 20], ["d0", "d1"]] = changed.loc[[0, 20], ["d1", "d0"]].to_numpy()
-    assert differing_verdicts(changed.sample(frac=1, random_state=0), theirs) == 2
-
-
-def test_tables_of_other_samples(tables):
-    _, theirs = tables
-    with pytest.raises(ValueError, match="same samples and views; got 60 and 59 rows"):
-        differing_verdicts(theirs, theirs.iloc[1:])
 
 
 def test_a_pass_reads_pixels_as_ours_does(dataset):
@@ -76,9 +58,9 @@ def test_a_pass_reads_pixels_as_ours_does(dataset):
     assert whole["judge"] == expected["judge"]
 
 
-def test_operations_are_those_of_the_patches(metric):
-    whole, window = (network_operations(metric.config, 48, width) for width in (48, 45))
-    assert triplet_operations(metric.config) == 3 * whole + 9 * window
+def test_multiply_accumulates_are_those_of_the_patches(metric):
+    whole, window = (multiply_accumulates(metric.config, 48, width) for width in (48, 45))
+    assert triplet_multiply_accumulates(metric.config) == 3 * whole + 9 * window
 
 
 class L2(nn.Module):
@@ -96,19 +78,18 @@ def test_table(monkeypatch):
     timed = lambda work, device: work() or next(seconds)  # noqa: E731
     monkeypatch.setattr(protocol, "seconds_of", timed)
     monkeypatch.setattr(protocol, "RobustLPIPS", lambda name: L2())
-    monkeypatch.setattr(protocol, "build", lambda builders, device: ({"peer 1.0": L2()}, {}))
+    monkeypatch.setattr(peers, "build", lambda builders, device: ({"peer 1.0": L2()}, {}))
     monkeypatch.setattr(protocol, "peaks", lambda device: Peaks(8, 1e12, 3, 1e12))
-    result = protocol.measure(Settings(triplets=12, rounds=2))
+    result = protocol.measure(ProtocolSettings(n=12, rounds=2), "cpu")
     cold, warm = result.table.to_dict("records")
     assert (cold["mode"], cold["ratio"], cold["seconds"]) == ("cold", 2.0, 4.0)
     assert (warm["mode"], warm["ratio"], warm["ours"]) == ("warm", 8.0, 12.0)
     assert cold["ours_two_afc"] == cold["released_two_afc"]
     assert cold["ours_rrf_3"] == cold["released_rrf_3"]
-    assert result.shown["verdicts that differ"].tolist() == [0, 0]
-    assert "agreement with the released VGG-16 metric, not with people" in result.text
+    assert (cold["verdicts_differ"], warm["verdicts_differ"]) == (0, 0)
 
 
 def test_the_released_package_is_needed(monkeypatch):
-    monkeypatch.setattr(protocol, "build", lambda builders, device: ({}, {protocol.PEER: "why"}))
-    with pytest.raises(ImportError, match="suite protocol needs stlpips-pytorch: why"):
-        protocol.measure(Settings(triplets=12))
+    monkeypatch.setattr(peers, "build", lambda builders, device: ({}, {protocol.PEER: "why"}))
+    with pytest.raises(ImportError, match="why"):
+        protocol.measure(ProtocolSettings(n=12), "cpu")

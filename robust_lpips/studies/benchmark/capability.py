@@ -1,19 +1,17 @@
-"""How much there is to compute, and how fast the machine can compute at all."""
+"""Capability of a device: its fastest rates, and whether ``torch.compile`` works on it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch.utils.flop_counter import FlopCounterMode
 
-from robust_lpips.backbones import BackboneConfig, build_backbone
-from robust_lpips.studies.benchmark.timing import WARM_UP, seconds_of
+from robust_lpips.studies.base.timing import WARM_UP, seconds_of
 
 _CALLS = 16
-# Of the matrices, and of the batches that are convolved: large enough to be as fast as can be.
+# Sides of the matrices, and sizes of the convolved batches: large enough for the highest rate.
 _SIDE = {"cpu": 2048, "cuda": 8192}
 _BATCH = {"cpu": 16, "cuda": 256}
 _CHANNELS, _MAP, _KERNELS = 256, 32, (1, 3, 5)
@@ -21,12 +19,12 @@ _CHANNELS, _MAP, _KERNELS = 256, 32, (1, 3, 5)
 
 @dataclass(frozen=True)
 class Peaks:
-    """The fastest that the machine was seen to compute in float32, in operations a second.
+    """Fastest observed float32 rates of a device, in operations per second.
 
-    A multiply-add is two operations. Convolutions are counted as if computed directly.
+    A multiply-accumulate is two operations. Convolutions are counted as if computed directly.
 
     Attributes:
-        side: of the square matrices.
+        side: side of the square matrices.
         matmul: rate of multiplying two of them.
         kernel: side of the kernel whose convolution was the fastest.
         convolution: its rate.
@@ -37,9 +35,17 @@ class Peaks:
     kernel: int
     convolution: float
 
-    def share(self, operations: float) -> float:
-        """What a rate of so many operations a second is of the matrix multiply's, in percent."""
-        return 100.0 * operations / self.matmul
+    def shares(self, rates: Mapping[str, float], multiply_accumulates: int) -> dict[str, float]:
+        """``ours_share`` and ``released_share``, in percent of the matrix multiply's rate.
+
+        Args:
+            rates: ``ours`` and ``released`` in units per second.
+            multiply_accumulates: those of one unit.
+        """
+        return {
+            f"{side}_share": 100.0 * rates[side] * 2 * multiply_accumulates / self.matmul
+            for side in ("ours", "released")
+        }
 
     def __str__(self) -> str:
         return (
@@ -52,7 +58,7 @@ class Peaks:
 
 @torch.inference_mode()
 def peaks(device: str) -> Peaks:
-    """Measure what ``device`` can do; takes seconds."""
+    """Measure the fastest rates of ``device``; takes seconds."""
     kind = torch.device(device).type
     side, batch = _SIDE[kind], _BATCH[kind]
     a, b = torch.rand(2, side, side, device=device)
@@ -70,21 +76,14 @@ def peaks(device: str) -> Peaks:
     return Peaks(side, matmul, best, convolutions[best])
 
 
-def network_operations(
-    config: BackboneConfig, height: int, width: int, *, backward: bool = False
-) -> int:
-    """Operations of one image through the plain network, two a multiply-add; blurs included.
-
-    With ``backward`` those of the gradients of its weights, too.
-    """
-    with torch.device("meta"), torch.enable_grad():
-        backbone = build_backbone(config)
-        with FlopCounterMode(display=False) as counter:
-            features = backbone(torch.zeros(1, 3, height, width))
-            if backward:
-                sum(feature.sum() for feature in features).backward()
-    return counter.get_total_flops()
+def compiler_problem(device: str) -> str | None:
+    """Reason why ``torch.compile`` does not work on ``device``; None where it does."""
+    try:
+        torch.compile(torch.sin)(torch.zeros(8, device=device))
+    except RuntimeError as error:
+        return str(error).strip().splitlines()[0]
+    return None
 
 
 def _fastest(work: Callable[[], object], device: str) -> float:
-    return min([seconds_of(work, device) for _ in range(WARM_UP + _CALLS)])
+    return min(seconds_of(work, device) for _ in range(WARM_UP + _CALLS))

@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 
 from robust_lpips import BackboneConfig, RobustLPIPS
-from robust_lpips.studies.benchmark import Settings, precision
-from robust_lpips.studies.benchmark.precision import Mode, modes, row
+from robust_lpips.studies.benchmark import precision
+from robust_lpips.studies.benchmark.precision import Mode, PrecisionSettings, modes, row
 
 
 @pytest.fixture(scope="module")
@@ -14,17 +14,16 @@ def result():
         patch.setattr(precision, "NETS", ("plain",))
         patch.setattr(precision, "RobustLPIPS", untrained)
         patch.setattr(precision, "compiler_problem", lambda device: "no compiler here")
-        yield precision.measure(Settings(triplets=6))
+        yield precision.measure(PrecisionSettings(n=6), "cpu")
 
 
 def untrained(name):
     return RobustLPIPS(BackboneConfig(), weights=None)
 
 
-def test_a_row_a_mode_and_reasons_for_the_others(result):
+def test_one_row_per_mode_and_reasons_for_the_others(result):
     assert result.table["mode"].tolist() == ["float32", "float32, merged", "bfloat16, merged"]
-    assert result.left_out == {"compiled": "no compiler here"}
-    assert "not with people" in result.text
+    assert result.unavailable == {"compiled": "no compiler here"}
 
 
 def test_lower_precision_is_further_from_plain_layers(result):

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from robust_lpips.data import TwoAFCDataset
-from robust_lpips.studies.benchmark import Settings, memory
+from robust_lpips.studies.base import LeftOut
+from robust_lpips.studies.benchmark import memory
 from robust_lpips.studies.benchmark.memory import (
     Footprint,
-    anonymous_bytes,
+    MemorySettings,
     measured_footprint,
     peak_of,
     repeat_triplets,
@@ -25,13 +26,26 @@ RssShmem:\t       0 kB
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
-def test_anonymous_memory_of_the_status():
-    assert anonymous_bytes(STATUS) == 612340 * 1024
+@pytest.fixture
+def status(monkeypatch, tmp_path):
+    """File that the memory is read from; it does not exist."""
+    path = tmp_path / "status"
+    monkeypatch.setattr(memory, "_STATUS", path)
+    return path
 
 
-def test_status_without_it():
-    with pytest.raises(ValueError, match="'RssAnon: N kB'; got none"):
-        anonymous_bytes("VmRSS:\t 12 kB\n")
+def test_anonymous_memory_of_the_status(status):
+    status.write_text(STATUS)
+    found = peak_of(lambda: status.write_text(STATUS.replace("612340", "712340")))
+    assert found == Footprint(612340 / 1024, 712340 / 1024)
+
+
+@pytest.mark.parametrize("text", [None, "VmRSS:\t 12 kB\n"])
+def test_other_systems(status, text):
+    if text is not None:
+        status.write_text(text)
+    with pytest.raises(LeftOut, match="which Linux has"):
+        memory.measure(MemorySettings(n=5000), "cpu")
 
 
 @linux
@@ -75,18 +89,12 @@ class TestMeasure:
         monkeypatch.setattr(memory, "repeat_triplets", lambda root, n: None)
 
     def test_increase(self, processes):
-        result = memory.measure(Settings(triplets=5000))
+        result = memory.measure(MemorySettings(n=5000), "cpu")
         assert result.table["triplets"].tolist()[:2] == [500, 5000]
         assert result.table["increase"][1] == pytest.approx(2.0)
         assert result.table["increase"].isna().tolist() == [True, False, True]
-        assert result.shown["peak (MiB)"].tolist() == [400.0, 408.0, 250.0]
+        assert result.table["peak"].tolist() == [400.0, 408.0, 250.0]
 
     def test_too_few_triplets(self):
-        with pytest.raises(ValueError, match=r"triplets must be at least 240 .*; got 239"):
-            memory.measure(Settings(triplets=239))
-
-
-def test_other_systems(monkeypatch, tmp_path):
-    monkeypatch.setattr(memory, "_STATUS", tmp_path / "status")
-    with pytest.raises(OSError, match="which Linux has"):
-        memory.measure(Settings(triplets=5000))
+        with pytest.raises(ValueError, match="n must be at least 240; got 239"):
+            MemorySettings(n=239)

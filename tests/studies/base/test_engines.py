@@ -1,0 +1,77 @@
+"""Engines: shards, and tasks in one process and in several."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from robust_lpips.studies.base.engines import WHOLE, Shard, do_task, run_locally
+from robust_lpips.studies.base.tasks import next_stage
+from tests.studies.base.tiny import Steps
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_shards_make_the_whole(first):
+    tasks = list(range(11))
+    shards = [Shard(first + i, 4).of(tasks) for i in range(4)]
+    assert sorted(task for shard in shards for task in shard) == tasks
+    assert max(map(len, shards)) - min(map(len, shards)) <= 1
+    assert WHOLE.of(tasks) == tasks
+
+
+@pytest.mark.parametrize(("index", "count"), [(5, 4), (-1, 4), (0, 0)])
+def test_shards_that_cannot_be(index, count):
+    with pytest.raises(ValueError, match=f"shard must be i/n.*got {index}/{count}"):
+        Shard(index, count)
+
+
+class Heavy(Steps):
+    """As much work as its title says."""
+
+    def work(self, stage):
+        return float(self.title)
+
+
+def test_most_work_first_each_in_this_process(tmp_path):
+    tasks = [Heavy("cpu", title) for title in ("1", "3", "2")]
+    done = []
+    for task in tasks:
+        object.__setattr__(task, "meet", lambda task=task: done.append(task.name))
+    assert run_locally(tasks, tmp_path, 1, "tiny") == {}
+    assert done == ["3", "2", "1"]
+    assert {p for task in tasks for p in task.processes(tmp_path, "end")} == {os.getpid()}
+
+
+def test_an_error_stops_the_rest(tmp_path):
+    tasks = [Steps("cpu", "broken", "raise"), Steps("cpu", "next")]
+    with pytest.raises(ValueError, match="this task is broken"):
+        run_locally(tasks, tmp_path, 1, "tiny")
+    assert next_stage(tasks[1], tmp_path) == "begin"
+
+
+@pytest.mark.parametrize(
+    ("fate", "error", "message"),
+    [
+        ("raise", ValueError, "this task is broken"),
+        ("kill", RuntimeError, "a worker process was killed"),
+    ],
+)
+def test_an_error_in_a_worker_stops_the_rest(tmp_path, fate, error, message):
+    """Also the one that runs in the other worker, for two minutes."""
+    tasks = [Steps("cpu", fate, fate), Steps("cpu", "sleeping", "sleep"), Steps("cpu", "next")]
+    with pytest.raises(error, match=message):
+        run_locally(tasks, tmp_path, 2, "tiny")
+    assert next_stage(tasks[2], tmp_path) == "begin"
+    assert not any(map(is_alive, tasks[1].processes(tmp_path, "end")))
+    (tmp_path / "mended").touch()
+    for task in tasks:
+        do_task(task, tmp_path, lambda _: None)
+    assert len(tasks[0].processes(tmp_path, "begin")) == 1
+
+
+def is_alive(process: int) -> bool:
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"  # ended, and not yet collected by whoever adopted it

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
+import torch
 from torch.utils.data import Dataset
 
 from robust_lpips._cache import cache_dir
@@ -158,7 +159,7 @@ def file_stem(name: str) -> str:
 
 def portable(text: str) -> str:
     """``text`` without folders of this machine, which mean nothing where a page is read."""
-    return text.replace(str(cache_dir()), "the cache folder").replace(str(Path.home()), "~")
+    return text.replace(str(cache_dir()), "the cache folder").replace(f"{Path.home()}/", "~/")
 
 
 class _Identity(NamedTuple):
@@ -168,7 +169,7 @@ class _Identity(NamedTuple):
 
 @functools.cache
 def _identity(load: Load, name: str, seed: int) -> _Identity:
-    """What tells a metric from others, and what an image costs it; the metric itself is let go."""
+    """Key of a metric and cost of an image; the metric itself is not kept."""
     metric = _load(load, name, "cpu", seed)
     config = getattr(metric, "config", None)
     cost = _UNKNOWN_COST if config is None else multiply_accumulates(config, 64)
@@ -177,6 +178,9 @@ def _identity(load: Load, name: str, seed: int) -> _Identity:
 
 def _load(load: Load, name: str, device: str, seed: int) -> Metric:
     try:
-        return load(name, device, seed)
+        # Factories of the user's own may draw weights, which a key has to find again.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return load(name, device, seed)
     except MetricUnavailable as error:
         raise LeftOut(portable(str(error).removeprefix(f"{name} "))) from error

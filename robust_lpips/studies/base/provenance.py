@@ -118,7 +118,7 @@ def _code(text: str) -> str:
             node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
         )
         if documented and ast.get_docstring(node, clean=False) is not None:
-            node.body[0] = ast.Pass()
+            node.body = node.body[1:] or [ast.Pass()]
     return ast.unparse(tree)
 
 

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,47 @@ def test_weights_digest():
     before = weights_digest(odd)
     odd.num_batches_tracked += 1
     assert weights_digest(odd) != before
+
+
+NETWORK, WEIGHT = nn.Linear(1, 1), torch.ones(())
+
+
+class Holder:
+    def __init__(self, network):
+        self.network = network
+
+    def distance(self, img0, img1):
+        return self.network(img0 - img1)
+
+    def __call__(self, img0, img1):
+        return self.distance(img0, img1)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda network: lambda img0, img1: network(img0 - img1),
+        lambda network: lambda img0, img1: NETWORK(img0 - img1),
+        lambda network: Holder(network),
+        lambda network: partial(lambda network, img0, img1: network(img0 - img1), network),
+        lambda network: partial(network),
+        lambda network: network.forward,
+        lambda network: lambda img0, img1: img0 * WEIGHT,
+    ],
+    ids=["closure", "global", "attribute", "argument", "partial", "method", "tensor"],
+)
+def test_weights_that_a_metric_holds_count(wrap, monkeypatch):
+    """Of metrics that are no modules, as users write them."""
+    found = []
+    for value in (1.0, 1.0, 2.0):
+        network = nn.Linear(1, 1)
+        nn.init.constant_(network.weight, value)
+        nn.init.zeros_(network.bias)
+        monkeypatch.setitem(globals(), "NETWORK", network)
+        monkeypatch.setitem(globals(), "WEIGHT", torch.tensor(value))
+        found.append(metric_identity("x", wrap(network)))
+    assert found[0] == found[1]
+    assert found[0]["weights"] != found[2]["weights"]
 
 
 class Power:

@@ -206,11 +206,17 @@ class TestMetrics:
         assert "--metrics" in last
         assert "'l3'" in last
 
-    def test_module_that_is_not_there(self, capsys, tmp_path, monkeypatch):
+    @pytest.mark.parametrize(
+        ("arguments", "named"),
+        [
+            (["--metric", "no_such_module:make"], "no_such_module"),
+            (["--metrics", "gti-cnn"], "gti-cnn"),  # nothing is left to be measured
+        ],
+    )
+    def test_unavailable(self, capsys, tmp_path, monkeypatch, arguments, named):
         monkeypatch.setattr(TripletSettings, "source", lambda self: Source("nothing", ""))
-        arguments = ["--metric", "no_such_module:make", "--output", str(tmp_path)]
         study = replace(TRIPLETS, tasks=None, parts=lambda settings: {"": Part([])})
-        assert "no_such_module" in refused(capsys, study, *arguments)
+        assert named in refused(capsys, study, *arguments, "--output", str(tmp_path))
 
 
 def test_shift_that_does_not_fit_is_refused_before_anything_is_built(capsys, monkeypatch):

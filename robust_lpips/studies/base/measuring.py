@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -118,22 +119,18 @@ class MetricTask(Task):
         return "/".join(filter(None, ("distances", self.part, file_stem(self.metric))))
 
     def key(self, stage: str, output: Path) -> Mapping[str, Any]:
-        identity = _identity(self.load, self.metric, self.settings.seed)
+        identity = identity_of(self.load, self.metric, self.settings.seed)
         return {**identity.key, "seed": self.settings.seed, **self._part.key()}
 
     def do(self, stage: str, output: Path, tick: Tick) -> None:
         work, part = self.work(stage), self._part
-        metric = _load(self.load, self.metric, self.device, self.settings.seed)
-        try:
+        metric = load_or_leave_out(self.load, self.metric, self.device, self.settings.seed)
+        with errors_leave_out():
             table = part.measure(metric, self.device, lambda share: tick(share * work))
-        # Metrics of others raise errors of every kind, at images too small for them, say.
-        except Exception as error:
-            first, *_ = [*str(error).strip().splitlines(), "no message"]
-            raise LeftOut(f"failed with {type(error).__name__}: {portable(first)}") from error
         write_distances(table, output / self.folder / DISTANCES_FILE)
 
     def work(self, stage: str) -> float:
-        identity = _identity(self.load, self.metric, self.settings.seed)
+        identity = identity_of(self.load, self.metric, self.settings.seed)
         return float(identity.cost * self._part.images)
 
     def distances(self, output: Path) -> pd.DataFrame:
@@ -157,26 +154,48 @@ def file_stem(name: str) -> str:
     return stem if stem == name else f"{stem}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
+@contextmanager
+def errors_leave_out() -> Iterator[None]:
+    """Turn an error of a metric into the reason why its task is left out."""
+    try:
+        yield
+    # Metrics of others raise errors of every kind, at images too small for them, say.
+    except Exception as error:
+        first, *_ = [*str(error).strip().splitlines(), "no message"]
+        raise LeftOut(f"failed with {type(error).__name__}: {portable(first)}") from error
+
+
 def portable(text: str) -> str:
     """``text`` without folders of this machine, which mean nothing where a page is read."""
     return text.replace(str(cache_dir()), "the cache folder").replace(f"{Path.home()}/", "~/")
 
 
-class _Identity(NamedTuple):
+class Identity(NamedTuple):
+    """Part of a key that tells a metric from others, and what an image costs the metric."""
+
     key: dict[str, Any]
     cost: int
 
 
 @functools.cache
-def _identity(load: Load, name: str, seed: int) -> _Identity:
-    """Key of a metric and cost of an image; the metric itself is not kept."""
-    metric = _load(load, name, "cpu", seed)
+def identity_of(load: Load, name: str, seed: int) -> Identity:
+    """Identity of the metric that ``load`` gives; computed once per process.
+
+    Raises:
+        LeftOut: if the metric is unavailable.
+    """
+    metric = load_or_leave_out(load, name, "cpu", seed)
     config = getattr(metric, "config", None)
     cost = _UNKNOWN_COST if config is None else multiply_accumulates(config, 64)
-    return _Identity(metric_identity(name, metric), cost)
+    return Identity(metric_identity(name, metric), cost)
 
 
-def _load(load: Load, name: str, device: str, seed: int) -> Metric:
+def load_or_leave_out(load: Load, name: str, device: str, seed: int) -> Metric:
+    """The metric that ``load`` gives.
+
+    Raises:
+        LeftOut: if the metric is unavailable.
+    """
     try:
         # Factories of the user's own may draw weights, which a key has to find again.
         with torch.random.fork_rng(devices=[]):

@@ -64,17 +64,19 @@ class Settings:
 
         A folder of results holds those of one claim only.
         """
-        names = [each.name for each in fields(self) if each.metadata.get("claimed", True)]
-        return {name: _claimed(getattr(self, name)) for name in names}
+        return {name: _claimed(getattr(self, name)) for name in self._claimed_names()}
 
     def record(self) -> dict[str, Any]:
         """The same for records: paths by their last part, nothing that is None or empty."""
-        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        values = {name: getattr(self, name) for name in self._claimed_names()}
         return {
             name: [_named(item) for item in value] if isinstance(value, tuple) else _named(value)
             for name, value in values.items()
             if value not in (None, ()) and not is_dataclass(value)
         }
+
+    def _claimed_names(self) -> list[str]:
+        return [each.name for each in fields(self) if each.metadata.get("claimed", True)]
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,7 @@ class Workplace:
         """Forget what a new process would not know: the module and identities of metrics."""
         sys.modules.pop(self.module, None)
         importlib.invalidate_caches()
-        measuring._identity.cache_clear()
+        measuring.identity_of.cache_clear()
 
 
 @pytest.fixture

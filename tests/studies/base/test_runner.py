@@ -50,7 +50,6 @@ def test_everything_is_written(work):
         "image_size": SIZE,
         "max_shift": 3,
         "seed": 0,
-        "label": "",
     }
     assert found[0]["command"] == "python x.py --n 5"
     assert (output / "tiny.png").read_bytes().startswith(b"\x89PNG")

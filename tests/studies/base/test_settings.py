@@ -78,7 +78,7 @@ def test_record(tmp_path):
     assert record["file"] == "a"
     assert record["files"] == ["b"]
     assert record["flag"] is False
-    assert not {"count", "backbone"} & set(record)
+    assert not {"count", "text", "backbone"} & set(record)
 
 
 @pytest.mark.parametrize("max_shift", [0, 64, 99])

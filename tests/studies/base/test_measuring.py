@@ -146,11 +146,10 @@ def test_random_weights_follow_the_seed(work):
     def load(name, device, seed):
         return torch.nn.Linear(1, 1)
 
-    identities = [measuring.identity_of(load, "x", seed) for seed in (0, 1)]
-    assert identities[0].key["weights"] != identities[1].key["weights"]
-    weights = [
-        measuring.load_or_leave_out(load, "x", "cpu", seed).weight.item() for seed in (0, 0, 1)
-    ]
+    identities = [measuring.identity_of(load, "x", seed).key for seed in (0, 1)]
+    assert identities[0]["weights"] != identities[1]["weights"]
+    metrics = [measuring.load_or_leave_out(load, "x", "cpu", seed) for seed in (0, 0, 1)]
+    weights = [metric.weight.item() for metric in metrics]
     assert weights[0] == weights[1] != weights[2]
 
 

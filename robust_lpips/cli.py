@@ -6,7 +6,7 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import Field, fields, is_dataclass, replace
 from pathlib import Path
@@ -118,7 +118,7 @@ def add_options(parser: argparse.ArgumentParser, studies: Sequence[Study]) -> No
     """Add the options of settings, metrics and execution; those of one name once."""
     known: set[str] = set()
     for settings in dict.fromkeys(study.settings for study in studies):
-        _add_settings(parser, settings, known)
+        known |= _add_settings(parser, settings, known)
     metrics = next((study.metrics for study in studies if study.metrics), ())
     if metrics:
         names = metric_names()
@@ -255,23 +255,29 @@ def _parser(description: str | None) -> argparse.ArgumentParser:
     )
 
 
-def _add_settings(parser: Any, settings: Any, known: set[str]) -> None:
+def _add_settings(parser: Any, settings: Any, known: Set[str]) -> set[str]:
     """One option per field; a field that is a dataclass becomes a group of options.
 
     Args:
         parser: a parser or a group.
         settings: a settings class, or an instance, whose values are the defaults.
-        known: names of options that there are.
+        known: names of the options that another study has added.
+
+    Returns:
+        Names of the fields.
     """
+    names = set()
     for each in fields(settings):
+        names.add(each.name)
         if each.name in known:
             continue
-        known.add(each.name)
         default = getattr(settings, each.name)
         if is_dataclass(default):
-            _add_settings(parser.add_argument_group(each.name, _help(each)), default, known)
+            group = parser.add_argument_group(each.name, _help(each))
+            names |= _add_settings(group, default, known)
         else:
             _add_option(parser, settings, each, default)
+    return names
 
 
 def _add_option(parser: Any, settings: Any, each: Field, default: Any) -> None:

@@ -108,7 +108,7 @@ def run_locally(tasks: Sequence[Task], output: Path, jobs: int, description: str
 def _run_in_processes(tasks: Sequence[Task], output: Path, jobs: int, bar: tqdm) -> dict[str, str]:
     # Forking a process that has used threads is not safe, and a GPU could not be shared so.
     context = multiprocessing.get_context("spawn")
-    others = multiprocessing.active_children()
+    others = set(multiprocessing.active_children())
     done = context.Value("d", 0.0)
     pool = ProcessPoolExecutor(
         min(jobs, len(tasks)), context, _start_worker, (done, cores_per_task(jobs))
@@ -128,9 +128,11 @@ def _run_in_processes(tasks: Sequence[Task], output: Path, jobs: int, bar: tqdm)
             bar.set_postfix_str(f"{len(tasks) - len(running)} of {len(tasks)} done", refresh=False)
     except BaseException as error:
         pool.shutdown(wait=False, cancel_futures=True)
-        for process in multiprocessing.active_children():
-            if process not in others:
-                process.terminate()
+        workers = set(multiprocessing.active_children()) - others
+        for worker in workers:
+            worker.terminate()
+        for worker in workers:
+            worker.join()
         if isinstance(error, BrokenProcessPool):
             raise RuntimeError(
                 "a worker process was killed, perhaps because memory ran out: start the run again, "

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
+import torch
 from torch.utils.data import Dataset
 
 from robust_lpips._cache import cache_dir
@@ -175,7 +176,7 @@ def errors_leave_out() -> Iterator[None]:
 
 def portable(text: str) -> str:
     """``text`` without folders of this machine, which mean nothing where a page is read."""
-    return text.replace(str(cache_dir()), "the cache folder").replace(str(Path.home()), "~")
+    return text.replace(str(cache_dir()), "the cache folder").replace(f"{Path.home()}/", "~/")
 
 
 class Identity(NamedTuple):
@@ -205,6 +206,9 @@ def load_or_leave_out(load: Load, name: str, device: str, seed: int) -> Metric:
         LeftOut: if the metric is unavailable.
     """
     try:
-        return load(name, device, seed)
+        # Factories of the user's own may draw weights, which a key has to find again.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return load(name, device, seed)
     except MetricUnavailable as error:
         raise LeftOut(portable(str(error).removeprefix(f"{name} "))) from error

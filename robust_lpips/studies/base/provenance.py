@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
+import inspect
 import re
 import subprocess
 import sys
@@ -53,17 +54,24 @@ def source_digest(root: Path = _PACKAGE, more: tuple[str, ...] = ()) -> str:
 
 
 def weights_digest(metric: object) -> str | None:
-    """SHA-256 of all that a module has learnt or drawn; None where there is nothing.
+    """SHA-256 of all that a metric has learnt or drawn; None where there is nothing.
 
-    Over names and bytes of its state dict in order, so that the same weights give the same digest
-    on every machine of the same byte order.
+    Over names and bytes of the tensors of its state dict in order, so that the same weights give
+    the same digest on every machine of the same byte order. Of a function or an object that is no
+    module: of the modules and tensors in its variables.
     """
-    state = metric.state_dict() if isinstance(metric, nn.Module) else {}
-    tensors = {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
+    tensors = [
+        (name, value)
+        for held, each in _held(metric).items()
+        for name, value in (
+            each.state_dict() if isinstance(each, nn.Module) else {held: each}
+        ).items()
+        if isinstance(value, torch.Tensor)
+    ]
     if not tensors:
         return None
     digest = hashlib.sha256()
-    for name, value in tensors.items():
+    for name, value in tensors:
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
@@ -74,15 +82,31 @@ def metric_identity(name: str, metric: object) -> dict[str, Any]:
 
     Args:
         name: as :func:`robust_lpips.comparison.load_metric` takes it.
-        metric: the loaded metric.
+        metric: the loaded metric. Of its settings counts what it and its modules print.
     """
-    described = _ADDRESS.sub("", repr(metric))
+    modules = [each for each in _held(metric).values() if isinstance(each, nn.Module)]
+    described = _ADDRESS.sub("", "\n".join(map(repr, [metric, *modules])))
     identity = {
         "metric": name,
         "weights": weights_digest(metric),
         "settings": hashlib.sha256(described.encode()).hexdigest(),
     }
     return identity | ({"code": _own_code_digest(name)} if ":" in name else {})
+
+
+def _held(metric: object) -> dict[str, Any]:
+    """The metric where it is a module; else its attributes and the variables of its function."""
+    if isinstance(metric, nn.Module):
+        return {"": metric}
+    held = {"self": getattr(metric, "__self__", None), **getattr(metric, "__dict__", {})}
+    if isinstance(metric, functools.partial):
+        held |= {str(i): value for i, value in enumerate(metric.args)} | metric.keywords
+        metric = metric.func
+        held["func"] = metric
+    if inspect.isroutine(metric) and hasattr(metric, "__code__"):
+        variables = inspect.getclosurevars(metric)
+        held |= variables.nonlocals | variables.globals
+    return held
 
 
 def file_digest(path: Path) -> str:
@@ -120,7 +144,7 @@ def _code(text: str) -> str:
             node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
         )
         if documented and ast.get_docstring(node, clean=False) is not None:
-            node.body[0] = ast.Pass()
+            node.body = node.body[1:] or [ast.Pass()]
     return ast.unparse(tree)
 
 

@@ -1,7 +1,13 @@
 import pytest
-from robust_lpips.studies.published import PUBLISHED_NAMES, TABLES, published, published_of
 
 from robust_lpips.comparison import metric_names
+from robust_lpips.studies.base.published import (
+    PUBLISHED_NAMES,
+    TABLES,
+    published,
+    published_of,
+    published_shares,
+)
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -21,6 +27,13 @@ def test_numbers_of_the_paper():
     users = published("user_study").set_index("shift")
     share = 100 * users["said_same"] / (users["said_same"] + users["said_shifted"])
     assert users["percent_same"].to_numpy() == pytest.approx(share.to_numpy(), abs=0.06)
+
+
+def test_shares_of_the_user_study():
+    shares = published_shares()
+    assert list(shares) == list(range(10))
+    assert shares[0] == pytest.approx(140 / 150, abs=5e-4)
+    assert shares[9] == pytest.approx(15 / 150, abs=5e-4)
 
 
 def test_names_are_of_metrics_and_of_published_rows():

@@ -5,11 +5,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from robust_lpips.studies.rows import PUBLISHED_QUANTITIES, TABLES, table_rows
 
 from robust_lpips.backbones import build_backbone
+from robust_lpips.studies.base.rows import PUBLISHED_QUANTITIES, TABLES, table_rows
 
-PAPER = Path(__file__).parents[2].parent / "shared" / "paper"
+PAPER = Path(__file__).parents[3].parent / "shared" / "paper"
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_skips_are_compared_with_what_they_change():
 def test_numbers_are_those_of_the_transcript(table):
     path = PAPER / TABLES[table]
     if not path.is_file():
-        pytest.skip("the transcript of the paper's tables is not beside this checkout")
+        pytest.skip("the transcript of the paper's tables is not next to this checkout")
     with path.open() as file:
         transcript = {record["row"]: record for record in csv.DictReader(file)}
     rows = table_rows(table)

@@ -15,6 +15,7 @@ from robust_lpips.studies.base.tasks import LeftOut, Task, Tick
 from robust_lpips.studies.base.words import (
     conditions,
     difference_cell,
+    figure_title,
     interval_cells,
     pivot_in_order,
     quantity_label,
@@ -38,6 +39,7 @@ __all__ = [
     "conditions",
     "difference_cell",
     "evenly_spaced",
+    "figure_title",
     "file_stem",
     "interval_cells",
     "metric_tasks",

@@ -70,8 +70,8 @@ class CLICSettings(base.Settings):
 def parts(settings: CLICSettings) -> dict[str, base.Part]:
     """The triplets, the only part; those of CLIC one by one, because their sizes may differ."""
     batch_size = 50 if settings.data_root is None else 1
-    views = ShiftViews(settings.max_shift)
-    return {"": base.Part(base.source_of(settings).dataset, views, batch_size)}
+    dataset, views = base.source_of(settings).dataset, ShiftViews(settings.max_shift)
+    return {"": base.Part(dataset, views, batch_size)}
 
 
 def tables(results: base.Results[CLICSettings]) -> dict[str, pd.DataFrame]:
@@ -96,8 +96,7 @@ def tables(results: base.Results[CLICSettings]) -> dict[str, pd.DataFrame]:
         rows.append(row | {"judged_by": source.judged_by})
     first, *others = results.distances()
     differences = pd.DataFrame(columns=_DIFFERENCES)
-    if others:
-        pairs = [(first, other) for other in others]
+    if pairs := [(first, other) for other in others]:
         differences = compare_pairs(results.distances(), pairs, seed=settings.seed)
     return {"clic": pd.DataFrame(rows), "clic_differences": differences}
 
@@ -153,11 +152,10 @@ def figures(results: base.Results[CLICSettings], tables: base.Tables) -> dict[st
     columns = {"accuracy": "value", "accuracy_low": "low", "accuracy_high": "high"}
     scores = table[["metric", *columns]].rename(columns=columns).assign(published=np.nan)
     if results.settings.data_root is not None:
-        known = published_scores("comparison_clic", scores["metric"], "accuracy")
-        scores["published"] = known
-    columns = {f"rrf{end}": f"rrf_{{}}{end}" for end in ("", "_low", "_high")}
+        scores["published"] = published_scores("comparison_clic", scores["metric"], "accuracy")
+    ends = ("", "_low", "_high")
     flips = pd.concat(
-        table[["metric"]].assign(shift=n, **{k: table[v.format(n)] for k, v in columns.items()})
+        table[["metric"]].assign(shift=n, **{f"rrf{end}": table[f"rrf_{n}{end}"] for end in ends})
         for n in range(1, results.settings.max_shift + 1)
     )
     heading = f"Choices and flips: {source.name}"

@@ -36,8 +36,7 @@ class IQASettings(base.Settings):
     """Settings of the study of image quality.
 
     Raises:
-        ValueError: if a value is out of range, or ``data_root`` or ``scores`` do not fit
-            ``dataset``.
+        ValueError: if a value is out of range, or an option does not fit ``dataset``.
     """
 
     dataset: str = base.option(GRADED, "data set", choices=(GRADED, *IQA_DATASETS, "csv"))
@@ -126,15 +125,16 @@ def page(results: base.Results[IQASettings], tables: base.Tables) -> list[str]:
 def figures(results: base.Results[IQASettings], tables: base.Tables) -> dict[str, Figure]:
     """``iqa``: SRCC, PLCC and KRCC of each metric, and faintly the SRCC of each type."""
     rows, types, over, conditions = _summary(results, tables)
-    scores = "graded severities" if results.settings.graded else "people's scores"
-    heading = f"Agreement of metrics with {scores}"
+    heading = f"Agreement of metrics with scores: {results.source.name}"
     title = base.figure_title(heading, conditions, results.source.judged_by)
     left, top = plotting.names_width(rows), plotting.title_height(title)
-    height = 0.35 + 0.42 * len(rows)
+    height, places = (
+        0.35 + 0.42 * len(rows),
+        dict(zip(rows["metric"], range(len(rows)), strict=True)),
+    )
     with plotting.figure((max(left + 5.6, 8.0), top + height + 0.95), title) as fig:
-        margins = {"left": left, "right": 0.25, "top": top}
-        (axes,) = plotting.panels(fig, 1, **margins, height=height, gap=0)
-        heights = types["metric"].map({metric: i for i, metric in enumerate(rows["metric"])}) - 0.2
+        (axes,) = plotting.panels(fig, 1, left=left, right=0.25, top=top, height=height, gap=0)
+        heights = types["metric"].map(places) - 0.2  # those of SRCC
         plotting.draw_dots(axes, rows, {name: name.upper() for name in STATISTICS})
         axes.plot(types["srcc"], heights, **_TYPE, zorder=1, label="SRCC of each type")
         axes.plot([], [], color=plotting.GREY, lw=1.2, label="95 % interval")
@@ -147,19 +147,11 @@ def figures(results: base.Results[IQASettings], tables: base.Tables) -> dict[str
 
 def records(results: base.Results[IQASettings], tables: base.Tables) -> Iterator[base.Record]:
     """The correlations that sum up each metric."""
-    judged_by, (rows, _, over, _) = results.source.judged_by, _summary(results, tables)
+    rows, _, over, _ = _summary(results, tables)
     unused = {} if results.settings.graded else {"image_size": None, "crops": None}
     for row in rows.sort_index().to_dict("records"):
         weights, scores = results.weights[row["metric"]], base.with_bounds(row, STATISTICS)
-        settings = {"over": over, **unused}
-        yield base.Record(
-            row["metric"],
-            row["n"],
-            scores,
-            weights,
-            settings,
-            judged_by=f"{judged_by.capitalize()}.",
-        )
+        yield base.Record(row["metric"], row["n"], scores, weights, {"over": over} | unused)
 
 
 STUDY = base.Study(

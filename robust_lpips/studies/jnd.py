@@ -35,8 +35,6 @@ _BIAS = (
     " Distances of one shift differ between photographs, of which a resample holds fewer: the "
     "intervals lie somewhat high."
 )
-# A batch of 64x64 patches; of larger ones fewer, so that memory stays the same.
-_BATCH = 50
 
 
 @dataclass(frozen=True)
@@ -86,8 +84,8 @@ class JNDSettings(base.Settings):
 
 
 def parts(settings: JNDSettings) -> dict[str, base.Part]:
-    """The pairs, the only part."""
-    batch_size = max(1, _BATCH * 64**2 // settings.side**2)
+    """The pairs, the only part; of larger ones fewer at a time, so that memory stays the same."""
+    batch_size = max(1, 50 * 64**2 // settings.side**2)
     return {"": base.Part(base.source_of(settings).dataset, batch_size=batch_size)}
 
 
@@ -101,6 +99,7 @@ def tables(results: base.Results[JNDSettings]) -> dict[str, pd.DataFrame]:
     settings, source, parts = results.settings, results.source, []
     for metric, distances in results.distances().items():
         scores = jnd_table(distances, seed=settings.seed)
+        known = published_scores("jnd", [metric], "jnd_map")[0]
         columns = {
             "metric": metric,
             "dataset": source.name,
@@ -111,14 +110,11 @@ def tables(results: base.Results[JNDSettings]) -> dict[str, pd.DataFrame]:
             "jnd_map": scores["jnd"] / 100,
             "low": scores["jnd_low"] / 100,
             "high": scores["jnd_high"] / 100,
-            "published_jnd_map": np.nan,
+            "published_jnd_map": np.where(scores["subset"] == "mean", known, np.nan),
             "judged_by": source.judged_by,
         }
         parts.append(pd.DataFrame(columns))
-    table = pd.concat(parts, ignore_index=True)
-    means = table["subset"] == "mean"
-    known = published_scores("jnd", table["metric"], "jnd_map")
-    return {"jnd": table.assign(published_jnd_map=np.where(means, known, np.nan))}
+    return {"jnd": pd.concat(parts, ignore_index=True)}
 
 
 def bounds(distances: pd.DataFrame) -> tuple[float, float]:
@@ -178,14 +174,7 @@ def records(results: base.Results[JNDSettings], tables: base.Tables) -> Iterator
 
 
 STUDY = base.Study(
-    name="jnd",
-    settings=JNDSettings,
-    metrics=QUICK_METRICS,
-    parts=parts,
-    tables=tables,
-    page=page,
-    figures=figures,
-    records=records,
+    "jnd", JNDSettings, tables, page, figures, records, metrics=QUICK_METRICS, parts=parts
 )
 
 

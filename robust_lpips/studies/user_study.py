@@ -164,13 +164,13 @@ def records(results: base.Results[UserStudySettings], tables: base.Tables) -> It
 
 STUDY = base.Study(
     name="user-study",
+    page_name="user_study",
     settings=UserStudySettings,
     metrics=QUICK_METRICS,
     tables=tables,
     page=page,
     figures=figures,
     records=records,
-    page_name="user_study",
 )
 
 

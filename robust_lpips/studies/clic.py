@@ -1,326 +1,216 @@
 """CLIC: do metrics choose between two reconstructions as people did, and does a shift matter?
 
-On the choices of the Challenge on Learned Image Compression, accuracy is the share of them that a
-metric makes too, and flips are the triplets that it ranks otherwise once the reconstructions are
-shifted by n pixels (Ghildyal and Liu, ECCV 2022). With nothing downloaded the sample set stands in
-for CLIC.
+Accuracy is the share of people's choices, in the Challenge on Learned Image Compression, that a
+metric makes too; flips are the triplets that it ranks differently once the reconstructions are
+shifted by n pixels (Ghildyal and Liu, ECCV 2022). With nothing downloaded, the sample set stands
+in for CLIC.
 """
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
-from torch.utils.data import Dataset
+from matplotlib.figure import Figure
 
+from robust_lpips import plotting
 from robust_lpips.data.clic import CLICDataset
-from robust_lpips.evaluation import compare_pairs, flip_details, summarize
-from robust_lpips.plots import plot_scores_and_flips
-from robust_lpips.studies import records
-from robust_lpips.studies.folder import claim
-from robust_lpips.studies.jnd import DEFAULT_METRICS
-from robust_lpips.studies.measured import Measured, measure_all
-from robust_lpips.studies.published import published, published_of
-from robust_lpips.studies.report import ACCURACY_LABELS
-from robust_lpips.studies.report import JUDGE_NOTES as _JUDGE_NOTES
-from robust_lpips.studies.triplets import evenly_spaced, triplets
-from robust_lpips.tables import to_markdown, with_interval, write_csv, write_text
+from robust_lpips.evaluation import ShiftViews, compare_pairs, flip_details, summarize
+from robust_lpips.studies import base
+from robust_lpips.studies.base.defaults import QUICK_METRICS
+from robust_lpips.studies.base.published import published, published_scores
+from robust_lpips.studies.base.settings import check_max_shift
+from robust_lpips.tables import to_markdown
 
-DATASET_NAMES = {"clic": "CLIC", "sample": "sample set val"}
-JUDGE_NOTES = {
-    "clic": "People judged these images: accuracy is the share of their choices that are met.",
-    "sample": _JUDGE_NOTES["sample"],
-}
-LABELS = {"clic": "accuracy", "sample": ACCURACY_LABELS["sample"]}
-_CLUSTERS = {"clic": "original", "sample": "photograph"}
-
-# Triplets of the sample set, and the side of its patches in pixels.
-DEFAULT_N = 100
-SAMPLE_SIZE = 64
+SAMPLE_N, SAMPLE_SIZE = 100, 64
+_JUDGED_BY = "People judged these images: accuracy is the share of their choices that are met."
+_DIFFERENCES = [
+    *("a", "b", "quantity", "value_a", "value_b", "difference", "low", "high", "holds"),
+    *("only_a", "only_b", "p_value"),
+]
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What is measured on, whatever the metric.
-
-    Attributes:
-        data_root: folder of CLIC's images and choices, see
-            :class:`~robust_lpips.data.clic.CLICDataset`; None: the sample set.
-        n: triplets; of CLIC evenly spaced ones. None: all of CLIC, and 100 of the sample set.
-        max_shift: the largest shift S in pixels; it decides the crop.
-        seed: of random weights and of the intervals.
+class CLICSettings(base.Settings):
+    """Settings of the study on CLIC.
 
     Raises:
-        ValueError: ``max_shift`` below 1.
+        ValueError: if a value is out of range, ``max_shift`` also for patches of the sample set.
     """
 
-    data_root: str | None = None
-    n: int | None = None
-    max_shift: int = 3
-    seed: int = 0
+    data_root: Path | None = base.option(None, "folder of CLIC's images and its CSV")
+    n: int | None = base.option(
+        None,
+        f"triplets, evenly spaced ones of CLIC (default: all of CLIC, or {SAMPLE_N} of the sample)",
+        least=1,
+        most=10**6,  # samples are numbered with six digits
+    )
+    max_shift: int = base.option(3, "largest shift in pixels; it decides the crop", least=1)
+    seed: int = base.option(0, "seed of random weights and of the intervals", least=0)
 
     def __post_init__(self) -> None:
-        if self.max_shift < 1:
-            raise ValueError(f"max_shift must be at least 1; got {self.max_shift}")
+        super().__post_init__()
+        if self.data_root is None:
+            check_max_shift(self.max_shift, SAMPLE_SIZE)
 
-    @property
-    def data(self) -> str:
-        """Which triplets: ``"clic"`` or ``"sample"``."""
-        return "sample" if self.data_root is None else "clic"
-
-    @property
-    def size(self) -> str:
-        """Of the images, in words."""
-        return "as on disk" if self.data == "clic" else f"{SAMPLE_SIZE}x{SAMPLE_SIZE} px"
-
-    def dataset(self) -> Dataset:
-        """The triplets; the sample set is built where it is not there yet."""
-        if self.data == "clic":
-            return evenly_spaced(CLICDataset(self.data_root), self.n)
-        return triplets(None, "val", DEFAULT_N if self.n is None else self.n, SAMPLE_SIZE)
+    def source(self) -> base.Source:
+        """The triplets of CLIC, or of the sample set, which is built where it is missing."""
+        if self.data_root is None:
+            return base.triplets(None, "val", self.n or SAMPLE_N, SAMPLE_SIZE)
+        dataset = CLICDataset(self.data_root)
+        if self.n is not None and self.n > len(dataset):
+            raise ValueError(f"n must be at most {len(dataset)}, all of CLIC; got {self.n}")
+        dataset, size = base.evenly_spaced(dataset, self.n), "images as on disk"
+        return base.Source("CLIC", _JUDGED_BY, "accuracy", "original", size, dataset)
 
 
-def run(
-    settings: Settings,
-    output: str | Path,
-    metrics: Sequence[str] = DEFAULT_METRICS,
-    *,
-    device: torch.device | str = "cpu",
-    command: str | None = None,
-) -> str:
-    """Measure what is not yet measured, and write tables, page, plot and records.
+def parts(settings: CLICSettings) -> dict[str, base.Part]:
+    """The triplets, the only part; those of CLIC one by one, because their sizes may differ."""
+    batch_size = 50 if settings.data_root is None else 1
+    dataset, views = base.source_of(settings).dataset, ShiftViews(settings.max_shift)
+    return {"": base.Part(dataset, views, batch_size)}
 
-    Into ``output`` go the files of :func:`~robust_lpips.studies.measured.measure_all`,
-    ``settings.json``, ``clic`` as ``.csv`` (:func:`scores`), ``.md`` (:func:`report`) and
-    ``.png``, ``clic_differences.csv`` (:func:`differences`) and a line a metric in
-    ``records.jsonl``.
 
-    Args:
-        settings: what is measured on.
-        output: a folder, new or of an earlier run under the same settings.
-        metrics: as :func:`~robust_lpips.studies.measured.measure_all` takes them; the others are
-            compared with the first of those that can be measured.
-        device: where to compute.
-        command: what made the tables, to be printed with them.
+def tables(results: base.Results[CLICSettings]) -> dict[str, pd.DataFrame]:
+    """``clic``: scores of each metric; ``clic_differences``: each metric against the first.
 
-    Returns:
-        The page.
+    Columns of ``clic``: ``metric, dataset, n, max_shift, seed``; ``accuracy`` and, for every shift
+    n, ``rrf_n``, the share of triplets that flip, in percent, each with ``_low`` and ``_high``, the
+    bounds of its 95 % interval; ``flips_n``, the number of these triplets; and ``judged_by``.
 
-    Raises:
-        ValueError: unknown or repeated metrics, none that can be measured, or ``output`` is of
-            other settings.
-        FileNotFoundError: the data are not there.
+    Columns of ``clic_differences``: those of :func:`~robust_lpips.evaluation.compare_pairs`, where
+    ``a`` is the first metric; no rows where there is a single metric.
     """
-    output = Path(output)
-    dataset = settings.dataset()
-    claim(output, asdict(settings))
-    measured = measure_all(
-        metrics,
-        dataset,
-        output,
-        device=device,
-        seed=settings.seed,
-        max_shift=settings.max_shift,
-        # Images of CLIC may be of several sizes.
-        batch_size=1 if settings.data == "clic" else 50,
-    )
-    table = scores(measured, settings)
-    paired = differences(measured, settings)
-    page = report(measured, table, paired, settings, command)
-    write_csv(table, output / "clic.csv")
-    write_csv(paired, output / "clic_differences.csv")
-    write_text(output / "clic.md", page)
-    plot_scores_and_flips(
-        _points(table, settings),
-        _curves(table, settings),
-        output / "clic.png",
-        "\n".join(
-            [
-                f"Choices and flips: {DATASET_NAMES[settings.data]}",
-                _subtitle(table, settings),
-                *textwrap.wrap(JUDGE_NOTES[settings.data], 105),
-            ]
-        ),
-        f"{LABELS[settings.data]} (%)",
-    )
-    for row in table.to_dict("records"):
-        names = ["accuracy", *(f"rrf_{n}" for n in _shifts(settings))]
-        records.append(
-            output,
-            benchmark="clic",
-            metric=row["metric"],
-            dataset=row["dataset"],
-            judged_by=JUDGE_NOTES[settings.data],
-            n=row["n"],
-            scores={name: (row[name], row[f"{name}_low"], row[f"{name}_high"]) for name in names},
-            weights=measured.weights[row["metric"]],
-            command=command,
-            image_size=settings.size,
-            max_shift=settings.max_shift,
-            seed=settings.seed,
-        )
-    return page
-
-
-def scores(measured: Measured, settings: Settings) -> pd.DataFrame:
-    """Accuracy of each metric and its flips at every shift.
-
-    Returns:
-        A row a metric: ``metric, dataset, n, max_shift, seed``; ``accuracy`` with ``_low`` and
-        ``_high`` (95 %), in percent; for every shift n ``flips_n``, their number, and ``rrf_n``,
-        their share in percent, with ``_low`` and ``_high``; and ``judged_by``.
-    """
-    rows = []
-    for metric, distances in measured.tables.items():
-        mean = summarize(distances, seed=settings.seed).iloc[-1].drop("subset").to_dict()
+    settings, source, rows = results.settings, results.source, []
+    for metric, distances in results.distances().items():
+        mean = summarize(distances, seed=settings.seed).iloc[-1].drop("subset")
         details = flip_details(distances)
         flips = details[details["subset"] == "mean"].set_index("shift")["flips"]
-        row = {
-            "metric": metric,
-            "dataset": DATASET_NAMES[settings.data],
-            "n": mean.pop("n"),
-            "max_shift": settings.max_shift,
-            "seed": settings.seed,
-        }
+        row = {"metric": metric, "dataset": source.name, "n": mean.pop("n")}
+        row |= {"max_shift": settings.max_shift, "seed": settings.seed}
         row |= {name.replace("two_afc", "accuracy"): value for name, value in mean.items()}
-        row |= {f"flips_{n}": int(flips[n]) for n in _shifts(settings)}
-        rows.append(row | {"judged_by": JUDGE_NOTES[settings.data]})
-    return pd.DataFrame(rows)
+        row |= {f"flips_{n}": int(flips[n]) for n in range(1, settings.max_shift + 1)}
+        rows.append(row | {"judged_by": source.judged_by})
+    first, *others = results.distances()
+    differences = pd.DataFrame(columns=_DIFFERENCES)
+    if pairs := [(first, other) for other in others]:
+        differences = compare_pairs(results.distances(), pairs, seed=settings.seed)
+    return {"clic": pd.DataFrame(rows), "clic_differences": differences}
 
 
-def differences(measured: Measured, settings: Settings) -> pd.DataFrame:
-    """Every metric against the first, see :func:`~robust_lpips.evaluation.compare_pairs`.
-
-    Returns:
-        Its table, ``a`` being the first metric; no rows where there is a single one.
-    """
-    first, *others = measured.tables
-    if not others:
-        return pd.DataFrame(columns=list(_DIFFERENCE_COLUMNS))
-    pairs = [(first, other) for other in others]
-    return compare_pairs(measured.tables, pairs, seed=settings.seed)
-
-
-def report(
-    measured: Measured,
-    table: pd.DataFrame,
-    paired: pd.DataFrame,
-    settings: Settings,
-    command: str | None = None,
-) -> str:
-    """The Markdown page of :func:`scores` and :func:`differences`, and what is published."""
-    accuracy, shifts = LABELS[settings.data], _shifts(settings)
-    clusters = f"95 % bootstrap intervals clustered by {_CLUSTERS[settings.data]}"
-    parts = [
-        f"# Choices and flips: {DATASET_NAMES[settings.data]}",
-        f"{_subtitle(table, settings)}. {JUDGE_NOTES[settings.data]}",
-        "Flips are the triplets that a metric ranks otherwise when the distorted images are "
-        f"shifted by so many pixels; in brackets their share in percent. With {clusters}.",
+def page(results: base.Results[CLICSettings], tables: base.Tables) -> list[str]:
+    """Scores, differences from the first metric, and what is published."""
+    source, table, differences = results.source, tables["clic"], tables["clic_differences"]
+    intervals = f"95 % bootstrap intervals{source.clustered}"
+    cells = pd.DataFrame({"metric": table["metric"]})
+    cells[source.accuracy_label] = base.interval_cells(table, "accuracy")
+    for n in range(1, results.settings.max_shift + 1):
+        shares = pd.Series(base.interval_cells(table, f"rrf_{n}"))
+        cells[f"flips, {n} px"] = table[f"flips_{n}"].astype(str) + " (" + shares + ")"
+    blocks = [
+        f"# Choices and flips: {source.name}",
+        f"{_conditions(results, table)}. {source.judged_by}",
+        "Flips are the triplets that a metric ranks differently when the distorted images are "
+        f"shifted by so many pixels; in parentheses their share in percent. Brackets: {intervals}.",
         "## Measured",
-        to_markdown(
-            pd.DataFrame(
-                {"metric": table["metric"], f"{accuracy} (%)": _intervals(table, "accuracy")}
-                | {
-                    f"flips, {n} px": [
-                        f"{flips} ({share})"
-                        for flips, share in zip(
-                            table[f"flips_{n}"], _intervals(table, f"rrf_{n}"), strict=True
-                        )
-                    ]
-                    for n in shifts
-                }
-            )
-        ),
+        to_markdown(cells),
     ]
-    if settings.data == "clic" and (table["accuracy"] < 50).all():
-        parts.append(
+    if results.settings.data_root is not None and (table["accuracy"] < 50).all():
+        blocks.append(
             "**Every metric disagrees with most choices.** An older copy of CLIC's file has its "
             "column T inverted, and this may be it."
         )
-    if not paired.empty:
-        parts += [
-            f"## Against {paired['a'].iloc[0]}, measured",
-            f"That metric minus the other, in percentage points, with {clusters}; and the triplets "
+    if not differences.empty:
+        blocks += [
+            f"## Against {differences['a'].iloc[0]}, measured",
+            f"That metric minus the other, in percentage points, with {intervals}; and triplets "
             "that only one of the two flips, with the p-value of McNemar's exact test, which takes "
             "triplets to be independent: where several share an image, rely on the intervals.",
-            to_markdown(_difference_rows(paired, accuracy), {"p": ".2g"}),
+            to_markdown(_difference_rows(differences, source.accuracy), {"p": ".2g"}),
         ]
-    if measured.left_out:
-        reasons = "\n".join(f"- {reason}" for reason in measured.left_out.values())
-        parts += ["## Left out", reasons]
     names = {"accuracy": "accuracy (%)"} | {f"flips_{n}": f"flips, {n} px" for n in (1, 2, 3)}
-    parts += [
+    return [
+        *blocks,
         "## Published",
         "Ghildyal and Liu, ECCV 2022, on CLIC's validation set; not comparable with numbers of "
-        "another data set.",
+        "another data set. The paper does not say how PieAPP sampled its patches here; we read it "
+        "as `pieapp-sparse`, the default of its authors' released script. On BAPPS the paper "
+        "reports both ways, which differ by 0.05 points of 2AFC.",
         to_markdown(published("comparison_clic").rename(columns=names), {"accuracy (%)": ".2f"}),
     ]
-    if command is not None:
-        parts += ["## Made by", f"```\n{command}\n```"]
-    return "\n\n".join(parts) + "\n"
 
 
-_DIFFERENCE_COLUMNS = (
-    *("a", "b", "quantity", "value_a", "value_b", "difference", "low", "high", "holds"),
-    *("only_a", "only_b", "p_value"),
+def figures(results: base.Results[CLICSettings], tables: base.Tables) -> dict[str, Figure]:
+    """``clic``: accuracy of each metric, and its rank-flip rate against the shift.
+
+    Hollow markers show published accuracies, next to those measured on CLIC alone.
+    """
+    source, table = results.source, tables["clic"]
+    columns = {"accuracy": "value", "accuracy_low": "low", "accuracy_high": "high"}
+    scores = table[["metric", *columns]].rename(columns=columns).assign(published=np.nan)
+    if results.settings.data_root is not None:
+        scores["published"] = published_scores("comparison_clic", scores["metric"], "accuracy")
+    ends = ("", "_low", "_high")
+    flips = pd.concat(
+        table[["metric"]].assign(shift=n, **{f"rrf{end}": table[f"rrf_{n}{end}"] for end in ends})
+        for n in range(1, results.settings.max_shift + 1)
+    )
+    heading = f"Choices and flips: {source.name}"
+    title = base.figure_title(heading, _conditions(results, table), source.judged_by)
+    names, top = plotting.names_width(scores), plotting.title_height(title) + 0.3
+    height = max(3.2, plotting.rows_height(scores))
+    with plotting.figure((8.4 + 2 * names, top + height + 1.0), title) as fig:
+        margins = {"left": names, "right": names + 0.15, "top": top}
+        left, right = plotting.panels(fig, 2, **margins, height=height, gap=0.9)
+        plotting.draw_scores(left, scores, source.accuracy_label)
+        left.set_title("Accuracy")
+        plotting.draw_curves(right, flips, "rrf")
+        right.set_title("Rank flips (bands: 95 % intervals)")
+        right.set_ylabel(plotting.RRF)
+        plotting.draw_score_key(fig, scores)
+    return {"clic": fig}
+
+
+def records(results: base.Results[CLICSettings], tables: base.Tables) -> Iterator[base.Record]:
+    """Accuracy and rank-flip rates of each metric."""
+    names = ["accuracy", *base.rank_flip_columns(tables["clic"])]
+    size = {"image_size": results.source.size}
+    for row in tables["clic"].to_dict("records"):
+        metric, scores = row["metric"], base.with_bounds(row, names)
+        yield base.Record(metric, row["n"], scores, results.weights[metric], size)
+
+
+STUDY = base.Study(
+    name="clic",
+    settings=CLICSettings,
+    metrics=QUICK_METRICS,
+    parts=parts,
+    tables=tables,
+    page=page,
+    figures=figures,
+    records=records,
+    folder=lambda settings: "clic-sample" if settings.data_root is None else "clic-clic",
 )
 
 
-def _shifts(settings: Settings) -> range:
-    return range(1, settings.max_shift + 1)
+def _conditions(results: base.Results[CLICSettings], table: pd.DataFrame) -> str:
+    n, settings = table["n"].iloc[0], results.settings
+    return base.conditions(results.source, n, max_shift=settings.max_shift, seed=settings.seed)
 
 
-def _intervals(table: pd.DataFrame, name: str) -> list[str]:
-    columns = [name, f"{name}_low", f"{name}_high"]
-    return [with_interval(*row) for row in table[columns].to_numpy(float)]
-
-
-def _difference_rows(paired: pd.DataFrame, accuracy: str) -> pd.DataFrame:
-    cells = paired[["difference", "low", "high"]].to_numpy(float)
-    quantities = paired["quantity"].str.replace(r"rrf_(\d+)", r"r_rf \1 px", regex=True)
+def _difference_rows(differences: pd.DataFrame, accuracy: str) -> pd.DataFrame:
+    quantities = differences["quantity"].map(base.quantity_label)
     return pd.DataFrame(
         {
-            "metric": paired["b"],
-            "quantity": quantities.replace("two_afc", accuracy),
-            "difference": [with_interval(*row) for row in cells],
-            "excludes 0": paired["holds"].map({True: "yes", False: "no"}),
-            "flips of the first alone": paired["only_a"].astype("Int64"),
-            "of the other alone": paired["only_b"].astype("Int64"),
-            "p": paired["p_value"],
+            "metric": differences["b"],
+            "quantity": quantities.replace("accuracy", accuracy),
+            "difference": differences.apply(base.difference_cell, axis=1),
+            "excludes 0": differences["holds"].map({True: "yes", False: "no"}),
+            "flips of the first alone": differences["only_a"].astype("Int64"),
+            "of the other alone": differences["only_b"].astype("Int64"),
+            "p": differences["p_value"],
         }
-    )
-
-
-def _points(table: pd.DataFrame, settings: Settings) -> pd.DataFrame:
-    """The table that is plotted as dots; what is published belongs beside CLIC alone."""
-    known = [
-        published_of("comparison_clic", metric).get("accuracy", np.nan)
-        if settings.data == "clic"
-        else np.nan
-        for metric in table["metric"]
-    ]
-    names = {"accuracy": "value", "accuracy_low": "low", "accuracy_high": "high"}
-    return table[["metric", *names]].rename(columns=names).assign(published=known)
-
-
-def _curves(table: pd.DataFrame, settings: Settings) -> pd.DataFrame:
-    """The table that is plotted as lines."""
-    return pd.DataFrame(
-        {"metric": row["metric"], "shift": n}
-        | {f"rrf{end}": row[f"rrf_{n}{end}"] for end in ("", "_low", "_high")}
-        for row in table.to_dict("records")
-        for n in _shifts(settings)
-    )
-
-
-def _subtitle(table: pd.DataFrame, settings: Settings) -> str:
-    """What the numbers are of, in one line."""
-    return (
-        f"{DATASET_NAMES[settings.data]}, {table['n'].iloc[0]} triplets, images {settings.size}, "
-        f"seed {settings.seed}, largest shift {settings.max_shift} px"
     )

@@ -1,383 +1,217 @@
-"""How people and metrics perceive small shifts: who still says "the same", and at what distance.
+"""Small shifts: who still says "the same", and at what distance?
 
-People saw an image beside itself, shifted by 0 to 9 pixels, and said whether the two are the same
-(Ghildyal and Liu, ECCV 2022, section 3). Metrics are asked about photographs and themselves at the
-same shifts. Their images are not the people's, so the two curves are compared by shape alone.
+People saw an image next to itself, shifted by 0 to 9 pixels, and said whether the two are the same
+(Ghildyal and Liu, ECCV 2022, section 3). Metrics measure photographs at the same shifts. Their
+images are not the people's, so the two curves are compared by shape alone.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
+from robust_lpips import plotting
 from robust_lpips.data import ShiftedPhotographs, read_responses
-from robust_lpips.evaluation import photograph, view_name
-from robust_lpips.evaluation.bootstrap import (
-    bootstrap_means,
-    cluster_codes,
-    generator,
-    interval,
-)
-from robust_lpips.plots import plot_user_study
-from robust_lpips.studies import records
-from robust_lpips.studies.folder import claim
-from robust_lpips.studies.measured import Measured, measure_all
-from robust_lpips.studies.published import published
-from robust_lpips.tables import to_markdown, with_interval, write_csv, write_text
+from robust_lpips.evaluation.people import PEOPLE_COLUMNS, agreement, metric_curves, people
+from robust_lpips.studies import base
+from robust_lpips.studies.base.defaults import QUICK_METRICS
+from robust_lpips.studies.base.published import published_answers
+from robust_lpips.tables import to_markdown
 
-DEFAULT_METRICS = (
-    "l2",
-    "ssim",
-    "gmsd",
-    "alexnet-shift-tolerant",
-    "vgg16-shift-tolerant",
-    "alexnet-untrained",
-)
-# Crops: the default metrics take some minutes of two CPU cores.
-DEFAULT_N = 64
-SOURCES = ("measured", "published")
-
-_COLUMNS = (
-    "shift",
-    "stimuli",
-    "answers",
-    "said_same",
-    "percent_same",
-    "percent_same_low",
-    "percent_same_high",
-    "std_mean",
-    "std_std",
-)
-
+_HEADING = "Small shifts: people and metrics"
 _JUDGED_BY = {
+    "measured": 'People: the answers given, each of which is "the same" or "one appears shifted".',
+    "published": 'People: the published shares of "the same" (Ghildyal and Liu, ECCV 2022).',
+}
+_PEOPLE_NOTES = {
     "measured": (
-        'People: the answers given, of whom each said "the same" or "one appears shifted".'
+        "From the answers given: {stimuli} stimuli, {answers} answers. % same: of all answers at a "
+        "shift, with a 95 % bootstrap interval over stimuli. std: standard deviation of a "
+        "stimulus' answers (1: the same, 0: not), mean and standard deviation over stimuli."
     ),
-    "published": (
-        'People: the published shares of "the same" (Ghildyal and Liu, ECCV 2022, section 3).'
-    ),
+    "published": "Ghildyal and Liu, ECCV 2022: the whole study; not measured here. Same columns.",
 }
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What is measured on.
+class UserStudySettings(base.Settings):
+    """Settings of the study of small shifts."""
 
-    Attributes:
-        responses: file of people's answers, see
-            :func:`robust_lpips.data.user_study.read_responses`; None: the published table.
-        n: crops of the validation photographs.
-        image_size: side of what is compared, in pixels.
-        seed: of the crops, of random weights and of the intervals.
-    """
-
-    responses: str | None = None
-    n: int = DEFAULT_N
-    image_size: int = 64
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("n", "image_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
-
-
-def run(
-    settings: Settings,
-    output: str | Path,
-    metrics: Sequence[str] = DEFAULT_METRICS,
-    *,
-    device: torch.device | str = "cpu",
-    command: str | None = None,
-) -> str:
-    """Measure what is not yet measured, write tables and plot, and return the page.
-
-    Into ``output`` go ``user_study.csv`` (people), ``curves.csv`` (metrics), ``user_study.md``,
-    ``user_study.png``, a record a metric, and the distances, which are read and not measured again
-    where they are there already.
-
-    Args:
-        settings: what is measured on.
-        output: a folder, new or of an earlier run on the same crops and shifts.
-        metrics: as :func:`robust_lpips.comparison.load_metric` takes them.
-        device: where to compute.
-        command: what made the tables, to be printed with them.
-
-    Raises:
-        FileNotFoundError: no such file of answers.
-        ValueError: answers that cannot be read or are not about shift 0 and another one; no metric
-            can be measured; or ``output`` holds results of other settings.
-    """
-    output = Path(output)
-    table = people_table(settings)
-    curve = human_curve(table)
-    crops = {"n": settings.n, "image_size": settings.image_size, "seed": settings.seed}
-    shifts = curve["shift"].tolist()
-    dataset = ShiftedPhotographs({shift: float(shift) for shift in shifts}, label="score", **crops)
-    claim(output, crops | {"shifts": shifts})
-    measured = measure_all(metrics, dataset, output, device=device, seed=settings.seed)
-    curves = metric_curves(measured.tables, settings.seed)
-    scores = agreement(curves, curve)
-    write_csv(table, output / "user_study.csv")
-    write_csv(curves, output / "curves.csv")
-    plot_user_study(
-        table,
-        curves,
-        output / "user_study.png",
-        "Small shifts: people and metrics\n" + _plot_note(settings, table),
+    # Not claimed: distances depend on the shifts of the answers alone, which are in their keys.
+    responses: Path | None = base.option(
+        None, "file with people's answers (JSON; default: the published table)", claimed=False
     )
-    _record(settings, output, curve, scores, measured, command)
-    page = _page(settings, table, curves, scores, measured.left_out, command)
-    write_text(output / "user_study.md", page)
-    return page
+    # Pairs are numbered with six digits.
+    n: int = base.option(64, "crops of photographs, shown at every shift", least=1, most=10**5)
+    image_size: int = base.option(64, "side of the compared windows in pixels", least=1)
+    seed: int = base.option(0, "seed of crops, of random weights and of the intervals", least=0)
+
+    @property
+    def answers(self) -> str:
+        """Source of people's answers: ``"measured"`` where they are given, or ``"published"``."""
+        return "published" if self.responses is None else "measured"
+
+    def source(self) -> base.Source:
+        """Windows of photographs at the shifts that people saw, which must begin at 0."""
+        measured = self.responses is not None
+        answers = read_responses(self.responses) if measured else published_answers()
+        shifts = sorted(answers["shift"].unique().tolist())
+        if shifts[0] != 0 or len(shifts) < 2:
+            raise ValueError(f"responses must be about shift 0 and larger ones; got {shifts}")
+        values = {shift: float(shift) for shift in shifts}
+        crops = {"image_size": self.image_size, "n": self.n, "seed": self.seed}
+        dataset = ShiftedPhotographs(values, **crops, label="score")
+        name, size = "shifted photographs", f"{self.image_size}x{self.image_size} px"
+        return base.Source(name, _JUDGED_BY[self.answers], "", "photograph", size, dataset)
 
 
-def people(responses: pd.DataFrame, n_boot: int = 1000, seed: int = 0) -> pd.DataFrame:
-    """What people said at each shift.
+def tables(results: base.Results[UserStudySettings]) -> dict[str, pd.DataFrame]:
+    """People's answers, distances of metrics, and how the two agree.
 
-    Args:
-        responses: the table of :func:`robust_lpips.data.user_study.read_responses`.
-        n_boot: resamples of the intervals; 0: none (NaN).
-        seed: of the resamples.
-
-    Returns:
-        A row a shift, ascending: ``shift`` (pixels), ``stimuli``, ``answers``, ``said_same``;
-        ``percent_same`` of all answers pooled, and ``percent_same_low, percent_same_high``, its
-        95 % bootstrap interval over stimuli, whose answers are not independent; ``std_mean`` and
-        ``std_std``, mean and standard deviation over stimuli of the standard deviation of a
-        stimulus' answers, 0 and 1 (all of them dividing by the count).
+    ``user_study`` has ``source``, ``"measured"`` or ``"published"``, and the columns of
+    :func:`~robust_lpips.evaluation.people.people`, of which published answers lack stimuli and
+    intervals; ``curves`` and ``agreement`` are tables of the functions ``metric_curves`` and
+    ``agreement`` of that module.
     """
-    rows = []
-    for shift, answers in responses.groupby("shift"):
-        pooled = answers["answer"].to_numpy(dtype=np.float64)
-        codes = pd.factorize(answers["image"])[0]
-        rng = generator(seed, view_name(shift))
-        low, high = interval(100 * bootstrap_means(pooled[:, None], codes, n_boot, rng))
-        spread = answers.groupby("image")["answer"].std(ddof=0)
-        counts = int(shift), len(spread), len(pooled), int(pooled.sum())
-        share = 100 * pooled.mean(), low[0], high[0]
-        rows.append((*counts, *share, spread.mean(), spread.std(ddof=0)))
-    return pd.DataFrame(rows, columns=list(_COLUMNS))
-
-
-def people_table(settings: Settings) -> pd.DataFrame:
-    """The columns of :func:`people` and ``source``: measured, if answers are given, and published.
-
-    Raises:
-        FileNotFoundError: no such file of answers.
-        ValueError: answers that cannot be read.
-    """
-    rows = published("user_study")
-    parts = [
-        rows.drop(columns="said_shifted").assign(
-            source="published", answers=rows["said_same"] + rows["said_shifted"]
-        )
-    ]
+    settings, parts = results.settings, [published_answers().assign(source="published")]
     if settings.responses is not None:
-        measured = people(read_responses(settings.responses), seed=settings.seed)
-        parts.insert(0, measured.assign(source="measured"))
-    columns = ["source", *_COLUMNS]
-    table = pd.concat([part.reindex(columns=columns) for part in parts], ignore_index=True)
-    return table.astype({"stimuli": "Int64"})
+        counted = people(read_responses(settings.responses), seed=settings.seed)
+        parts.insert(0, counted.assign(source="measured"))
+    columns = ["source", *PEOPLE_COLUMNS]
+    answers = pd.concat([part.reindex(columns=columns) for part in parts], ignore_index=True)
+    answers = answers.astype({"stimuli": "Int64"})
+    curves = metric_curves(results.distances(), seed=settings.seed)
+    scores = agreement(curves, answers[answers["source"] == settings.answers])
+    return {"user_study": answers, "curves": curves, "agreement": scores}
 
 
-def human_curve(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of :func:`people_table` that metrics are held against: measured, else published.
-
-    Raises:
-        ValueError: shift 0 or any larger one is missing.
-    """
-    source = next(name for name in SOURCES if (table["source"] == name).any())
-    curve = table[table["source"] == source].reset_index(drop=True)
-    if curve["shift"].iloc[0] != 0 or len(curve) < 2:
-        given = ", ".join(map(str, curve["shift"]))
-        raise ValueError(f"responses must be about shift 0 and larger ones; got {given}")
-    return curve
-
-
-def metric_curves(tables: Mapping[str, pd.DataFrame], seed: int = 0) -> pd.DataFrame:
-    """Mean distance of each metric at each shift.
-
-    Args:
-        tables: distances on :class:`ShiftedPhotographs`, labelled with their shifts, by metric.
-        seed: of the intervals.
-
-    Returns:
-        A row a metric and shift, ascending: ``metric, shift`` (pixels), ``n`` (crops);
-        ``distance``, the mean, in the metric's own unit, and ``distance_low, distance_high``, its
-        95 % bootstrap interval clustered by photograph; ``relative_distance``, 0 at the
-        smallest shift and 1 at the largest, NaN where both are alike.
-    """
-    rows = []
-    for metric, table in tables.items():
-        of_metric = []
-        for shift, part in table.groupby("score"):
-            part = part.sort_values("sample", kind="stable")
-            values = part["distance"].to_numpy(dtype=np.float64)
-            codes = cluster_codes(list(part["sample"]), photograph)
-            # The same draws at every shift, because the crops are the same.
-            means = bootstrap_means(values[:, None], codes, 1000, generator(seed, "crops"))
-            (low,), (high,) = interval(means)
-            distance = values.mean()
-            of_metric.append((metric, int(shift), len(part), distance, low, high))
-        # A similarity turned round need not be 0 for identical images: PSNR is far from it.
-        least, span = of_metric[0][3], of_metric[-1][3] - of_metric[0][3]
-        rows += [(*row, (row[3] - least) / span if span else math.nan) for row in of_metric]
-    columns = ["metric", "shift", "n", "distance", "distance_low", "distance_high"]
-    return pd.DataFrame(rows, columns=[*columns, "relative_distance"])
-
-
-def agreement(curves: pd.DataFrame, curve: pd.DataFrame) -> pd.DataFrame:
-    """Spearman's rank correlation of mean distances and the share who no longer say "the same".
-
-    Args:
-        curves: the table of :func:`metric_curves`.
-        curve: the table of :func:`human_curve`, of the same shifts.
-
-    Returns:
-        A row a metric: ``metric, spearman`` (in [-1, 1], NaN for a distance that never changes).
-    """
-    from scipy.stats import spearmanr
-
-    said_shifted = 100 - curve.set_index("shift")["percent_same"]
-    rows = []
-    for metric, part in curves.groupby("metric", sort=False):
-        distance = part.set_index("shift")["distance"]
-        constant = distance.nunique() == 1
-        rho = math.nan if constant else spearmanr(distance, said_shifted[distance.index]).statistic
-        rows.append({"metric": metric, "spearman": float(rho)})
-    return pd.DataFrame(rows)
-
-
-def _record(
-    settings: Settings,
-    output: Path,
-    curve: pd.DataFrame,
-    scores: pd.DataFrame,
-    measured: Measured,
-    command: str | None,
-) -> None:
-    for row in scores.to_dict("records"):
-        records.append(
-            output,
-            benchmark="user study",
-            metric=row["metric"],
-            dataset="validation photographs, shifted",
-            judged_by=_JUDGED_BY[curve["source"].iloc[0]],
-            n=settings.n,
-            scores={"spearman": (row["spearman"], math.nan, math.nan)},
-            weights=measured.weights[row["metric"]],
-            command=command,
-            image_size=settings.image_size,
-            shifts=f"0 to {curve['shift'].max()} px",
-            seed=settings.seed,
-        )
-
-
-def _plot_note(settings: Settings, table: pd.DataFrame) -> str:
-    size = settings.image_size
-    curve = human_curve(table)
-    who = f"people: {curve['answers'].sum()} answers, {curve['source'].iloc[0]}"
-    return (
-        f"{who}; metrics: {settings.n} crops of validation photographs, windows of {size}x{size} "
-        f"px, seed {settings.seed}"
-    )
-
-
-def _page(
-    settings: Settings,
-    table: pd.DataFrame,
-    curves: pd.DataFrame,
-    scores: pd.DataFrame,
-    left_out: Mapping[str, str],
-    command: str | None,
-) -> str:
-    curve = human_curve(table)
-    source = curve["source"].iloc[0]
-    size, largest = settings.image_size, curve["shift"].max()
-    parts = [
-        "# Small shifts: people and metrics",
-        "People saw an image beside itself, shifted, and said whether the two are the same "
+def page(results: base.Results[UserStudySettings], tables: base.Tables) -> list[str]:
+    """People's answers, measured and published, and curves of metrics as text."""
+    settings, shifts = results.settings, tables["curves"]["shift"]
+    blocks = [
+        f"# {_HEADING}",
+        "People saw an image next to itself, shifted, and said whether the two are the same "
         "(Ghildyal and Liu, ECCV 2022, section 3). Metrics measured the distance between windows "
-        f"of {size}x{size} px that lie as many pixels apart in {settings.n} crops of "
+        f"of {results.source.size} that lie as many pixels apart in {settings.n} crops of "
         f"scikit-image's validation photographs, seed {settings.seed}; nothing is padded. The "
-        "metrics' images are not the people's: shapes of curves can be compared, levels cannot."
-        + (f" Made by `{command}`." if command else ""),
-        *_people_section(table),
-        "## Metrics, measured: distance relative to that at the largest shift",
-        f"Mean distance, from 0 at the smallest shift to 1 at {largest} px; people: the share who "
-        'do not say "the same" '
-        f"({source}), over theirs at {largest} px. spearman: rank correlation, over the "
-        f"{len(curve)} shifts, of a metric's mean distance and that share. It asks for the order "
-        "of shifts alone: a metric whose distance only grows has the same as any other such "
-        "metric, however it grows; what tells metrics apart is how early their curve rises.",
-        to_markdown(_relative(curves, curve, scores)),
-        "The distances themselves, in each metric's own unit with 95 % bootstrap intervals "
-        "clustered by photograph, are in curves.csv.",
+        "metrics' images are not the people's: shapes of curves can be compared, levels cannot.",
     ]
-    if left_out:
-        parts += ["## Left out", "\n".join(f"- {n}: {why}" for n, why in left_out.items())]
-    return "\n\n".join(parts) + "\n"
-
-
-def _people_section(table: pd.DataFrame) -> list[str]:
-    texts = {
-        "measured": (
-            "From the answers given: {stimuli} stimuli, {answers} answers. % same: of all answers "
-            "at a shift, with a 95 % bootstrap interval over stimuli. std: standard deviation of a "
-            "stimulus' answers (1: the same, 0: not), mean and standard deviation over stimuli."
-        ),
-        "published": (
-            "Ghildyal and Liu, ECCV 2022: the whole study; not measured here. Same columns."
-        ),
-    }
-    parts = []
-    for source in SOURCES:
-        rows = table[table["source"] == source]
-        if rows.empty:
-            continue
-        bounds = rows[["percent_same", "percent_same_low", "percent_same_high"]].to_numpy(float)
-        shown = {
+    for source, rows in tables["user_study"].groupby("source", sort=False):
+        cells = {
             "shift (px)": rows["shift"],
             "stimuli": rows["stimuli"],
             "answers": rows["answers"],
             "said same": rows["said_same"],
-            "% same": [with_interval(*row) for row in bounds],
+            "% same": base.interval_cells(rows, "percent_same"),
             "std, mean": rows["std_mean"],
             "std, std": rows["std_std"],
         }
-        cells = pd.DataFrame(shown)
-        if source == "published":
-            cells = cells.drop(columns="stimuli")
-        totals = {"stimuli": rows["stimuli"].sum(), "answers": rows["answers"].sum()}
-        parts += [
+        shown = pd.DataFrame(cells).dropna(axis="columns", how="all")
+        blocks += [
             f"## People, {source}",
-            texts[source].format(**totals),
-            to_markdown(cells, {"std, mean": ".2f", "std, std": ".2f"}),
+            _PEOPLE_NOTES[source].format(**rows[["stimuli", "answers"]].sum()),
+            to_markdown(shown, dict.fromkeys(("std, mean", "std, std"), ".2f")),
         ]
-    return parts
+    wide = base.pivot_in_order(_relative(settings, tables), "metric", "shift", "relative_distance")
+    wide = wide.rename(columns={shift: f"{shift} px" for shift in shifts})
+    formats = dict.fromkeys(wide.columns[1:], ".2f") | {"spearman": ".3f"}
+    return [
+        *blocks,
+        "## Metrics, measured: distance relative to that at the largest shift",
+        f"Mean distance, from 0 at the smallest shift to 1 at {shifts.max()} px; people: the share "
+        f'who do not say "the same" ({settings.answers}), over theirs at {shifts.max()} px. '
+        f"spearman: rank correlation, over the {shifts.nunique()} shifts, of a metric's mean "
+        "distance and that share; a dash where one of the two is the same at every shift. It asks "
+        "for the order of shifts alone: all metrics whose distance only grows have the same value, "
+        "however it grows; what tells metrics apart is how early their curve rises.",
+        to_markdown(wide.merge(tables["agreement"], how="left"), formats),
+        "The distances themselves, in each metric's own unit with 95 % bootstrap intervals "
+        "clustered by photograph, are in curves.csv.",
+    ]
 
 
-def _relative(curves: pd.DataFrame, curve: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
-    """A row a metric, the people's above: the curves that the plot shows, as text."""
-    gone = 100 - curve.set_index("shift")["percent_same"]
-    lines = [{"metric": "people"} | _cells(gone / (gone.iloc[-1] or math.nan)) | {"spearman": None}]
-    rho = scores.set_index("metric")["spearman"]
-    for metric, part in curves.groupby("metric", sort=False):
-        relative = part.set_index("shift")["relative_distance"]
-        spearman = None if math.isnan(rho[metric]) else f"{rho[metric]:.3f}"
-        lines.append({"metric": metric} | _cells(relative) | {"spearman": spearman})
-    return pd.DataFrame(lines)
+def figures(results: base.Results[UserStudySettings], tables: base.Tables) -> dict[str, Figure]:
+    """``user_study``: people's answers, and relative curves of people and metrics."""
+    settings, answers, curves = results.settings, tables["user_study"], tables["curves"]
+    count = answers.loc[answers["source"] == settings.answers, "answers"].sum()
+    title = (
+        f"{_HEADING}\npeople: {count} answers, {settings.answers}; metrics: {settings.n} crops of "
+        f"validation photographs, windows of {results.source.size}, seed {settings.seed}"
+    )
+    # The key stands to the right of the panels, because all lines end in one point.
+    key = 0.75 + 0.07 * max(12, curves["metric"].str.len().max())
+    with plotting.figure((9.4 + key, 4.9), title) as fig:
+        left, right = plotting.panels(fig, 2, left=0.7, right=key, top=1.05, height=3.25, gap=0.85)
+        _draw_people(left, answers)
+        _draw_relative(right, _relative(settings, tables), settings.answers)
+    return {"user_study": fig}
 
 
-def _cells(relative: pd.Series) -> dict[str, str | None]:
-    return {
-        f"{shift} px": None if math.isnan(value) else f"{value:.2f}"
-        for shift, value in relative.items()
-    }
+def records(results: base.Results[UserStudySettings], tables: base.Tables) -> Iterator[base.Record]:
+    """Agreement of each metric with people, where it is defined."""
+    shifts = {"shifts": f"0 to {tables['curves']['shift'].max()} px"}
+    for metric, rho in tables["agreement"].dropna().itertuples(index=False):
+        scores, weights = {"spearman": (rho, math.nan, math.nan)}, results.weights[metric]
+        yield base.Record(metric, results.settings.n, scores, weights, shifts)
+
+
+STUDY = base.Study(
+    name="user-study",
+    page_name="user_study",
+    settings=UserStudySettings,
+    metrics=QUICK_METRICS,
+    tables=tables,
+    page=page,
+    figures=figures,
+    records=records,
+)
+
+
+def _relative(settings: UserStudySettings, tables: base.Tables) -> pd.DataFrame:
+    """Curves of people and metrics, all 1 at the largest shift, people's first."""
+    answers = tables["user_study"]
+    curve = answers[answers["source"] == settings.answers]
+    gone = 100 - curve["percent_same"]
+    curve = curve.assign(metric="people", relative_distance=gone / (gone.iloc[-1] or math.nan))
+    return pd.concat([curve, tables["curves"]])[["metric", "shift", "relative_distance"]]
+
+
+def _draw_people(axes: Axes, answers: pd.DataFrame) -> None:
+    """Shares of "the same": a band and filled dots where measured, hollow dots where published."""
+    for source, rows in answers.groupby("source", sort=False):
+        x, y = rows["shift"], rows["percent_same"]
+        if source == "measured":
+            bounds = rows["percent_same_low"], rows["percent_same_high"]
+            axes.fill_between(x, *bounds, color=plotting.INK, alpha=0.13, lw=0)
+            style = {"color": plotting.INK, "marker": "o", "ms": 5, "mec": "white", "mew": 0.5}
+            axes.plot(x, y, lw=1.8, **style, label="measured (band: 95 % interval)")
+        else:
+            # Nothing inside, so that a measured dot shows through.
+            hollow = plotting.marker(plotting.INK, "D", filled=False) | {"markerfacecolor": "none"}
+            axes.plot(x, y, **hollow, label="published")
+    axes.set(title="People", ylim=(0, 100), ylabel='answers "the same" (%)')
+    axes.legend(loc="upper right")
+    plotting.shift_axis(axes, answers)
+
+
+def _draw_relative(axes: Axes, curves: pd.DataFrame, source: str) -> None:
+    """One line per metric, and a broad one of people; the key to the right of the panel."""
+    people, metrics = (rows for _, rows in curves.groupby(curves["metric"] != "people"))
+    for i, (metric, rows) in enumerate(metrics.groupby("metric", sort=False)):
+        axes.plot(rows["shift"], rows["relative_distance"], **plotting.line_style(i), label=metric)
+    broad = {"color": plotting.INK, "lw": 3.0, "alpha": 0.75, "zorder": 2.5}
+    axes.plot(people["shift"], people["relative_distance"], **broad, label=f"people\n({source})")
+    axes.set(title="Metrics and people, relative to the largest shift")
+    axes.set_ylabel('distance, or answers not "the same"')
+    axes.set_ylim(bottom=0)
+    # In the order in which lines lie above each other.
+    lines = sorted(axes.get_lines(), key=lambda line: -np.nansum(line.get_ydata()))
+    axes.legend(handles=lines, loc="upper left", bbox_to_anchor=(1.02, 1.0), borderaxespad=0)
+    plotting.shift_axis(axes, curves)

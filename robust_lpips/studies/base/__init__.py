@@ -16,6 +16,7 @@ from robust_lpips.studies.base.tasks import LeftOut, Task, Tick
 from robust_lpips.studies.base.words import (
     conditions,
     difference_cell,
+    figure_title,
     interval_cells,
     pivot_in_order,
     quantity_label,
@@ -39,6 +40,7 @@ __all__ = [
     "conditions",
     "difference_cell",
     "evenly_spaced",
+    "figure_title",
     "file_stem",
     "filled",
     "interval_cells",

@@ -7,6 +7,8 @@ and distances.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from importlib import resources
 
 import pandas as pd
@@ -41,6 +43,9 @@ PUBLISHED_NAMES = {
     "alexnet-shift-tolerant": "ST-LPIPS (Alex)",
     "vgg16-shift-tolerant": "ST-LPIPS (VGG)",
 }
+# Names of one table alone. That of CLIC does not say how PieAPP samples its patches, while that of
+# BAPPS has both ways; sparse sampling is the default of its authors' released script.
+_NAMES_IN_TABLE = {"comparison_clic": {"pieapp-sparse": "PieAPP"}}
 
 
 def published(table: str) -> pd.DataFrame:
@@ -65,8 +70,18 @@ def published_of(table: str, metric: str) -> dict[str, float]:
     rows = published(table)
     if "metric" not in rows:
         raise ValueError(f"table must have a column metric; {table!r} has none")
-    row = rows[rows["metric"] == PUBLISHED_NAMES.get(metric)]
+    names = PUBLISHED_NAMES | _NAMES_IN_TABLE.get(table, {})
+    row = rows[rows["metric"] == names.get(metric)]
     return {} if row.empty else row.select_dtypes("number").iloc[0].to_dict()
+
+
+def published_scores(table: str, metrics: Iterable[str], score: str) -> list[float]:
+    """One published number of each of our metrics, column ``score``; NaN where there is none.
+
+    Raises:
+        ValueError: if there is no such table, or it has no column ``metric``.
+    """
+    return [published_of(table, metric).get(score, math.nan) for metric in metrics]
 
 
 def published_shares() -> dict[int, float]:
@@ -77,3 +92,16 @@ def published_shares() -> dict[int, float]:
     table = published("user_study")
     shares = table["percent_same"].to_numpy() / 100
     return dict(zip(table["shift"].tolist(), shares.tolist(), strict=True))
+
+
+def published_answers() -> pd.DataFrame:
+    """People's answers at each shift, with the columns of the user study's table that it reports.
+
+    Columns: ``shift`` (pixels), ``answers``, ``said_same``, ``percent_same``, ``std_mean`` and
+    ``std_std``, see :func:`robust_lpips.evaluation.people.people`.
+
+    Source: Ghildyal and Liu, ECCV 2022, the user study.
+    """
+    table = published("user_study")
+    answers = table["said_same"] + table.pop("said_shifted")
+    return table.assign(answers=answers)

@@ -18,6 +18,7 @@ def option(
     help: str,
     *,
     least: float | None = None,
+    most: float | None = None,
     choices: Collection[Any] | None = None,
     claimed: bool = True,
     metavar: str | None = None,
@@ -32,6 +33,7 @@ def option(
         default: value where the option is left out.
         help: text of the command line's help.
         least: smallest value allowed.
+        most: largest value allowed.
         choices: values allowed; of a tuple, values of its items.
         claimed: results depend on it, so that a folder holds results of one value only.
         metavar: name of the value in the command line's help.
@@ -39,6 +41,7 @@ def option(
     metadata = {
         "help": help,
         "least": least,
+        "most": most,
         "choices": None if choices is None else tuple(choices),
         "claimed": claimed,
         "metavar": metavar,
@@ -51,7 +54,7 @@ class Settings:
     """Base class of the settings of a study; checks the limits of its options.
 
     Raises:
-        ValueError: if a value is below its least one or not among its choices.
+        ValueError: if a value is out of its range or not among its choices.
     """
 
     def __post_init__(self) -> None:
@@ -148,11 +151,13 @@ def _items(value: Any) -> tuple[Any, ...]:
 
 
 def _check(each: Field, value: Any) -> None:
-    least, choices = each.metadata.get("least"), each.metadata.get("choices")
+    least, most, choices = map(each.metadata.get, ("least", "most", "choices"))
     if value is None:
         return
     if least is not None and not value >= least:
         raise ValueError(f"{each.name} must be at least {least:g}; got {value}")
+    if most is not None and not value <= most:
+        raise ValueError(f"{each.name} must be at most {most}; got {value}")
     if choices is not None and value not in choices:
         allowed = ", ".join(map(str, choices))
         raise ValueError(f"{each.name} must be one of {allowed}; got {value!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Mapping
 
 import pandas as pd
@@ -39,11 +40,18 @@ def pivot_in_order(table: pd.DataFrame, index: str, columns: str, values: str) -
     return wide.rename_axis(columns=None).reset_index()
 
 
-def conditions(source: Source, n: int, *, max_shift: int | None = None, seed: int) -> str:
-    """Data set, number and size of triplets, largest shift and seed, in one line."""
+def conditions(
+    source: Source, n: int, *, unit: str = "triplets", max_shift: int | None = None, seed: int
+) -> str:
+    """Data set, number and size of its items, largest shift and seed, in one line."""
     size = f" of {source.size}" if source.size else ""
     shift = "" if max_shift is None else f", largest shift {max_shift} px"
-    return f"{source.name}, {n} triplets{size}{shift}, seed {seed}"
+    return f"{source.name}, {n} {unit}{size}{shift}, seed {seed}"
+
+
+def figure_title(heading: str, *lines: str) -> str:
+    """Heading of a figure, and the lines below it, wrapped at the width of a narrow figure."""
+    return "\n".join([heading, *(part for line in lines for part in textwrap.wrap(line, 105))])
 
 
 def left_out_blocks(left_out: Mapping[str, str]) -> list[str]:

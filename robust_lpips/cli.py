@@ -16,6 +16,7 @@ import torch
 
 from robust_lpips.comparison import metric_names
 from robust_lpips.studies.base.engines import WHOLE, Shard
+from robust_lpips.studies.base.machine import is_first_process
 from robust_lpips.studies.base.ray_engine import import_ray
 from robust_lpips.studies.base.runner import ENGINES, Execution, run, unfinished
 from robust_lpips.studies.base.settings import Settings, value_type
@@ -190,7 +191,7 @@ def _run(study: Study, parsed: argparse.Namespace, folder: str | None) -> None:
     execution = Execution(parsed.jobs, parsed.shard, parsed.engine)
     page = run(study, plan, output, command=command_line(), execution=execution)
     if page is None:
-        if missing := unfinished(study, plan, output):
+        if is_first_process() and (missing := unfinished(study, plan, output)):
             print(f"{study.name}: this shard is finished. Left to others, in {output}:")
             print("\n".join(f"  {name}" for name in missing))
         return
@@ -231,7 +232,7 @@ def _add_option(parser: Any, settings: type, each: Field, kind: type, several: b
     choices = [value for value in each.metadata.get("choices") or () if value is not None]
     parser.add_argument(
         option,
-        type=_parsed_as(kind),
+        type=each.metadata.get("parse") or _parsed_as(kind),
         nargs="+" if several else None,
         choices=choices or None,
         default=list(default) if several else default,

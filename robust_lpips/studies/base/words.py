@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
+from robust_lpips.evaluation import ceilings_table
 from robust_lpips.studies.base.source import Source
 from robust_lpips.tables import with_interval
+from robust_lpips.training import Recipe
 
 
 def quantity_label(quantity: str) -> str:
@@ -39,7 +41,44 @@ def pivot_in_order(table: pd.DataFrame, index: str, columns: str, values: str) -
     return wide.rename_axis(columns=None).reset_index()
 
 
-def conditions(source: Source, n: int, *, max_shift: int | None = None, seed: int) -> str:
-    """Data set, number and size of triplets, largest shift and seed, in one line."""
+def conditions(
+    source: Source,
+    n: int,
+    *,
+    n_train: int | None = None,
+    max_shift: int | None = None,
+    seed: int | Sequence[int],
+) -> str:
+    """Data set, number and size of triplets, largest shift and seeds, in one line."""
+    trained = "" if n_train is None else f", training on {n_train}"
+    seeds = [seed] if isinstance(seed, int) else list(seed)
     shift = "" if max_shift is None else f", largest shift {max_shift} px"
-    return f"{source.name}, {n} triplets of {source.size}{shift}, seed {seed}"
+    return f"{source.name}, {n} triplets of {source.size}{trained}{shift}, " + (
+        f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+    )
+
+
+def quantities_note(source: Source) -> str:
+    """Definitions of accuracy and of r_rf, for the head of a table; without a full stop."""
+    return (
+        f"accuracy: {source.accuracy}, in percent; r_rf n: share of triplets whose ranking a shift "
+        "of n pixels flips, in percent"
+    )
+
+
+def ceilings_note(distances: pd.DataFrame) -> str:
+    """The best accuracy that judgments allow, one sentence, from a table of distances."""
+    best = ceilings_table(distances).iloc[-1]
+    return (
+        f"Accuracy that the judgments allow: an oracle {best['oracle']:.2f} %, one more person "
+        f"{best['one_more_person']:.2f} %."
+    )
+
+
+def recipe_note(recipe: Recipe) -> str:
+    """Epochs, batch size, optimizer and dropout of a training, in a few words."""
+    decay = f", the last {recipe.decay_epochs} at lower rates" if recipe.decay_epochs else ""
+    return (
+        f"{recipe.epochs} epoch{'s' if recipe.epochs > 1 else ''}{decay}, batch "
+        f"{recipe.batch_size}, Adam at {recipe.learning_rate:g}, dropout {recipe.dropout:g}"
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
@@ -13,13 +12,17 @@ from robust_lpips.studies.ablation.tables import AblationResults, measured
 from robust_lpips.studies.base import (
     Tables,
     conditions,
-    difference_cell,
     interval_cells,
     quantity_label,
     rank_flip_columns,
 )
 from robust_lpips.studies.base.rows import PUBLISHED_QUANTITIES
-from robust_lpips.studies.base.words import ceilings_note, quantities_note, recipe_note
+from robust_lpips.studies.base.words import (
+    ceilings_note,
+    difference_rows,
+    quantities_note,
+    recipe_note,
+)
 from robust_lpips.tables import to_markdown
 
 _PUBLISHED = {
@@ -43,7 +46,9 @@ def page(results: AblationResults, tables: Tables) -> list[str]:
         to_markdown(_measured(summary)),
         *_published(summary),
         "## Differences\n\nPaired over the same triplets, in percentage points.",
-        to_markdown(pd.DataFrame(_differences(tables["differences"]))),
+        to_markdown(
+            difference_rows(tables["differences"], ["row", "comparison"], ["two_afc", "rrf_1"])
+        ),
     ]
 
 
@@ -114,18 +119,3 @@ def _published(summary: pd.DataFrame) -> list[str]:
         ]
     noted = rows.loc[rows["published_note"] != "", list(_NOTES)]
     return [] if noted.empty else ["## Notes", to_markdown(noted.rename(columns=_NOTES))]
-
-
-def _differences(differences: pd.DataFrame) -> Iterator[dict[str, str]]:
-    """One line per row and comparison."""
-    shown = differences[differences["quantity"].isin(["two_afc", "rrf_1"])]
-    for (row, comparison), part in shown.groupby(["row", "comparison"], sort=False):
-        line = {"row": row, "comparison": comparison}
-        for quantity, values in part.groupby("quantity", sort=False):
-            found = values["difference"]
-            line[quantity_label(quantity)] = (
-                f"{found.mean():+.1f} ± {found.std():.1f}"
-                if len(values) > 1
-                else difference_cell(values.iloc[0])
-            )
-        yield line

@@ -165,6 +165,11 @@ def portable(text: str) -> str:
     return text.replace(str(cache_dir()), "the cache folder").replace(str(Path.home()), "~")
 
 
+def first_sentence(error: Exception) -> str:
+    """The first sentence of an error; the others may tell paths of this machine."""
+    return portable(str(error).partition(". ")[0])
+
+
 def metric_key(load: Load, name: str, seed: int) -> dict[str, Any]:
     """Part of a key: what tells a metric from others.
 

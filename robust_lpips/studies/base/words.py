@@ -82,3 +82,23 @@ def recipe_note(recipe: Recipe) -> str:
         f"{recipe.epochs} epoch{'s' if recipe.epochs > 1 else ''}{decay}, batch "
         f"{recipe.batch_size}, Adam at {recipe.learning_rate:g}, dropout {recipe.dropout:g}"
     )
+
+
+def difference_rows(
+    differences: pd.DataFrame, keys: Sequence[str], quantities: Sequence[str]
+) -> pd.DataFrame:
+    """Cells of paired differences: one row per value of ``keys``, one column per quantity.
+
+    Where a cell has several rows, of several seeds, it is their mean ± standard deviation.
+    """
+    lines = []
+    for labels, group in differences.groupby(list(keys), sort=False):
+        line = dict(zip(keys, labels, strict=True))
+        for quantity in quantities:
+            rows = group[group["quantity"] == quantity]
+            found = rows["difference"]
+            several = f"{found.mean():+.1f} ± {found.std():.1f}"
+            single = difference_cell(rows.iloc[0])
+            line[quantity_label(quantity)] = several if len(rows) > 1 else single
+        lines.append(line)
+    return pd.DataFrame(lines)

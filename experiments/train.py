@@ -4,7 +4,7 @@ python experiments/train.py                              # AlexNet, on the embed
 python experiments/train.py --target vgg16-shift-tolerant --learning-rate 1e-3 --dropout 0
 python experiments/train.py --mode lin --init imagenet --data-root /data/bapps
 python experiments/train.py --output runs/x              # again: resumes where it stopped
-torchrun --nproc_per_node=2 experiments/train.py         # each batch shared by two processes
+torchrun --nproc_per_node=2 -- experiments/train.py      # each batch shared by two processes
 """
 
 from robust_lpips.cli import main

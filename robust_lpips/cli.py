@@ -177,7 +177,8 @@ def command_line() -> str:
     script = f"experiments/{Path(sys.argv[0]).name}"
     launcher = ["python"]
     if "TORCHELASTIC_RUN_ID" in os.environ:
-        launcher = ["torchrun", f"--nproc_per_node={os.environ['LOCAL_WORLD_SIZE']}"]
+        # The dashes, because torchrun takes --n for an abbreviation of its own options.
+        launcher = ["torchrun", f"--nproc_per_node={os.environ['LOCAL_WORLD_SIZE']}", "--"]
     return shlex.join([*launcher, script, *sys.argv[1:]])
 
 

@@ -50,7 +50,7 @@ class Tiny(AlexNetSettings):
     }
 
 
-STUDY = dataclasses.replace(STUDIES["alexnet"], settings=Tiny)
+STUDY = dataclasses.replace(STUDIES["alexnet"], settings=Tiny, parallel=False)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -123,7 +123,7 @@ class TestRun:
         assert set(gained["row"]) == set(ROWS)
 
     def test_files_and_records(self, finished):
-        _, output, _ = finished
+        _, output, page = finished
         assert page == (output / "summary.md").read_text(encoding="utf-8")
         assert "| 70.65 |" in page  # published
         assert (output / "summary.png").read_bytes().startswith(b"\x89PNG")
@@ -142,7 +142,7 @@ class TestRun:
         assert run(STUDY, plan, output, command="the command") == page
 
     def test_several_seeds(self, finished, tmp_path):
-        _, output, _ = finished
+        _, output, page = finished
         shutil.copytree(output, tmp_path / "run")
         plan = plan_of(("l2",), rows=ROWS[:1], seeds=(0, 1))
         page = run(STUDY, plan, tmp_path / "run")

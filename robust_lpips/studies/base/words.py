@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from robust_lpips.evaluation import ceilings_table
 from robust_lpips.studies.base.source import Source
 from robust_lpips.tables import with_interval
-from robust_lpips.training import Recipe
+
+if TYPE_CHECKING:  # its import takes seconds
+    from robust_lpips.training import Recipe
 
 
 def quantity_label(quantity: str) -> str:

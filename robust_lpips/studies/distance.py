@@ -31,16 +31,18 @@ from robust_lpips.studies.base import (
     Study,
     Tables,
     Tick,
-    conditions,
     interval_cells,
     option,
-    rank_flip_columns,
-    with_bounds,
 )
 from robust_lpips.studies.base.measuring import first_sentence
 from robust_lpips.studies.base.provenance import file_digest
 from robust_lpips.studies.base.study import single_part
-from robust_lpips.studies.base.training import TrainedSettings, TrainingTask
+from robust_lpips.studies.base.training import (
+    TrainedSettings,
+    TrainingTask,
+    in_one_line,
+    state_scores,
+)
 from robust_lpips.studies.base.words import difference_rows, quantities_note, recipe_note
 from robust_lpips.tables import to_markdown
 from robust_lpips.training import LAST, Recipe
@@ -141,10 +143,6 @@ class VariantTask(TrainingTask):
     """Train what learns of one row, and measure it.
 
     The folder ``measured`` also holds ``metric.pt``, which ``RobustLPIPS(weights=...)`` loads.
-
-    Attributes:
-        settings: settings of the study.
-        variant: the row.
     """
 
     settings: DistanceSettings
@@ -294,7 +292,7 @@ def page(results: Results[DistanceSettings], tables: Tables) -> list[str]:
     )
     blocks = [
         "# The distance: cosine against learnt 1x1 weights",
-        f"Measured on {_conditions(results)}. {source.judged_by} Brackets: 95 % intervals"
+        f"Measured on {in_one_line(results)}. {source.judged_by} Brackets: 95 % intervals"
         f"{source.clustered}.",
         "Plain networks; the trunk stays as it is. Both distances are trained with the ranking "
         "head: with the cosine distance the head alone learns, with the linear one the 1x1 weights "
@@ -320,7 +318,7 @@ def figures(results: Results[DistanceSettings], tables: Tables) -> Mapping[str, 
     label = results.source.accuracy_label
     return {
         f"curves-{arch}": curves_figure(
-            curves, f"Cosine distance and 1x1 weights: {arch}\n{_conditions(results)}", label
+            curves, f"Cosine distance and 1x1 weights: {arch}\n{in_one_line(results)}", label
         )
         for arch, curves in tables["curves"].groupby("arch", sort=False)
     }
@@ -360,7 +358,7 @@ def records(results: Results[DistanceSettings], tables: Tables) -> Iterator[Reco
     """Scores of every row."""
     weights = {t.name: results.record(t)[MEASURED]["weights"] for t in results.of(VariantTask)}
     for row in tables["summary"].to_dict("records"):
-        scores = with_bounds(row, ["two_afc", *rank_flip_columns(row)])
+        scores = state_scores(row)
         yield Record(row["variant"], row["n"], scores, weights[row["variant"]])
 
 
@@ -376,14 +374,3 @@ STUDY = Study(
     page_name="summary",
     parallel=True,
 )
-
-
-def _conditions(results: Results[DistanceSettings]) -> str:
-    settings, task = results.settings, results.of(VariantTask)[0]
-    return conditions(
-        results.source,
-        len(task.validation.dataset),
-        n_train=len(task.training.dataset),
-        max_shift=settings.max_shift,
-        seed=settings.seed,
-    )

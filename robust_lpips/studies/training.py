@@ -24,18 +24,22 @@ from robust_lpips.studies.base import (
     Results,
     Study,
     Tables,
-    conditions,
     interval_cells,
     option,
     quantity_label,
     rank_flip_columns,
-    with_bounds,
 )
 from robust_lpips.studies.base.measuring import first_sentence
 from robust_lpips.studies.base.provenance import file_digest
 from robust_lpips.studies.base.study import single_part
 from robust_lpips.studies.base.tasks import next_stage
-from robust_lpips.studies.base.training import TrainedSettings, TrainingTask, measure_teacher
+from robust_lpips.studies.base.training import (
+    TrainedSettings,
+    TrainingTask,
+    in_one_line,
+    measure_teacher,
+    state_scores,
+)
 from robust_lpips.studies.base.words import (
     ceilings_note,
     difference_rows,
@@ -149,11 +153,7 @@ class TrainSettings(TrainedSettings):
 
 @dataclass(frozen=True)
 class TrainTask(TrainingTask):
-    """Measure the initial network, train it, and measure its last and its best checkpoint.
-
-    Attributes:
-        settings: settings of the training.
-    """
+    """Measure the initial network, train it, and measure its last and its best checkpoint."""
 
     settings: TrainSettings
 
@@ -258,7 +258,7 @@ def page(results: Results[TrainSettings], tables: Tables) -> list[str]:
     scores = scores.assign(**{quantity_label(q): interval_cells(summary, q) for q in quantities})
     return [
         f"# {_title(settings)}",
-        f"{_conditions(results)}. {source.judged_by} "
+        f"{in_one_line(results)}. {source.judged_by} "
         f"{ceilings_note(task.distances(BEFORE, results.output))}",
         f"{_training_note(settings)} Backbone: `{settings.config}`.",
         f"## Validation\n\n{quantities_note(source)}. Brackets: 95 % intervals{source.clustered}. "
@@ -274,7 +274,7 @@ def figures(results: Results[TrainSettings], tables: Tables) -> Mapping[str, Fig
     """``training``: loss and accuracies against epochs."""
     folder = results.output / TRAINING
     history, steps = (pd.read_csv(folder / name) for name in (HISTORY_FILE, STEPS_FILE))
-    title = f"{_title(results.settings)}\n{_conditions(results)}"
+    title = f"{_title(results.settings)}\n{in_one_line(results)}"
     return {"training": training_figure(history, steps, title, results.source.accuracy_label)}
 
 
@@ -321,7 +321,7 @@ def records(results: Results[TrainSettings], tables: Tables) -> Iterator[Record]
     (task,) = results.of(TrainTask)
     entries, config = results.record(task), results.settings.config
     for state, row in zip(_STATES, tables["summary"].to_dict("records"), strict=True):
-        scores = with_bounds(row, ["two_afc", *rank_flip_columns(row)])
+        scores = state_scores(row)
         yield Record(f"{config.arch}, {row['state']}", row["n"], scores, entries[state]["weights"])
 
 
@@ -342,18 +342,6 @@ STUDY = Study(
 def _title(settings: TrainSettings) -> str:
     # A file by its name alone: folders of this machine mean nothing where the page is read.
     return f"Training: {settings.config.arch}, {settings.mode}, from {Path(settings.init).name}"
-
-
-def _conditions(results: Results[TrainSettings]) -> str:
-    (task,) = results.of(TrainTask)
-    settings, n = results.settings, len(task.validation.dataset)
-    return conditions(
-        results.source,
-        n,
-        n_train=len(task.training.dataset),
-        max_shift=settings.max_shift,
-        seed=settings.seed,
-    )
 
 
 def _training_note(settings: TrainSettings) -> str:

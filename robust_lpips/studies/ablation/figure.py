@@ -12,10 +12,10 @@ from matplotlib.lines import Line2D
 
 from robust_lpips import plotting
 from robust_lpips.plotting import BLUE, GREEN, GREY, INK, KEY, RRF, VERMILION, marker
-from robust_lpips.studies.ablation.page import in_one_line
 from robust_lpips.studies.ablation.rows_task import STATES
 from robust_lpips.studies.ablation.tables import AblationResults
 from robust_lpips.studies.base import Tables
+from robust_lpips.studies.base.training import in_one_line
 
 _FAMILIES = {
     "none": (VERMILION, "no anti-aliasing"),
@@ -47,7 +47,7 @@ _FILLED = [state.name for state in STATES if state.training is not None]
 
 def figures(results: AblationResults, tables: Tables) -> Mapping[str, Figure]:
     """``summary``: accuracy against r_rf of all rows."""
-    title = f"Ablation: {results.settings.table}\n{in_one_line(results, tables['summary'])}"
+    title = f"Ablation: {results.settings.table}\n{in_one_line(results)}"
     return {"summary": ablation_figure(tables["summary"], title, results.source.accuracy_label)}
 
 

@@ -11,12 +11,12 @@ from robust_lpips.studies.ablation.settings import AblationSettings
 from robust_lpips.studies.ablation.tables import AblationResults, measured
 from robust_lpips.studies.base import (
     Tables,
-    conditions,
     interval_cells,
     quantity_label,
     rank_flip_columns,
 )
 from robust_lpips.studies.base.rows import PUBLISHED_QUANTITIES
+from robust_lpips.studies.base.training import in_one_line
 from robust_lpips.studies.base.words import (
     ceilings_note,
     difference_rows,
@@ -39,7 +39,7 @@ def page(results: AblationResults, tables: Tables) -> list[str]:
     spread = "mean ± standard deviation over seeds" if several else "95 % interval"
     return [
         f"# Ablation: {results.settings.table}",
-        f"Measured on {in_one_line(results, summary)}. {source.judged_by} In brackets, or after ±: "
+        f"Measured on {in_one_line(results)}. {source.judged_by} In brackets, or after ±: "
         f"{spread}.",
         f"{_training_note(results.settings)} {ceilings_note(distances)}",
         f"## Measured\n\n{quantities_note(source)}; MMAC: million multiply-accumulates per image.",
@@ -50,18 +50,6 @@ def page(results: AblationResults, tables: Tables) -> list[str]:
             difference_rows(tables["differences"], ["row", "comparison"], ["two_afc", "rrf_1"])
         ),
     ]
-
-
-def in_one_line(results: AblationResults, summary: pd.DataFrame) -> str:
-    """Data set, sizes, largest shift and seeds of the numbers."""
-    n_train = summary["train_triplets"].dropna().astype(int).unique().tolist()
-    return conditions(
-        results.source,
-        len(results.source.dataset),
-        n_train=next(iter(n_train), None),
-        max_shift=results.settings.max_shift,
-        seed=sorted(summary["seed"].dropna().unique().tolist()),
-    )
 
 
 def _training_note(settings: AblationSettings) -> str:

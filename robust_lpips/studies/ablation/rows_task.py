@@ -58,12 +58,7 @@ STARTS: Mapping[str, Callable[[BackboneConfig, int, bool], RobustLPIPS]] = {"ran
 
 @dataclass(frozen=True)
 class RowTask(TrainingTask):
-    """Measure a row in each of its states, with one seed.
-
-    Attributes:
-        settings: settings of the table.
-        row_name: name of the row.
-    """
+    """Measure a row of a table in each of its states, with one seed."""
 
     settings: AblationSettings
     row_name: str
@@ -110,11 +105,10 @@ class RowTask(TrainingTask):
         return STARTS[_state_of(stage).start](self.config, self.seed, learns)
 
     def network_key(self, stage: str, output: Path) -> Mapping[str, Any]:
-        checkpoint = self.checkpoint(stage, output)
+        checkpoint, key = self.checkpoint(stage, output), {"config": asdict(self.config)}
         if checkpoint is not None:
-            return {"config": asdict(self.config), "checkpoint": file_digest(checkpoint)}
-        start = _state_of(stage).start
-        return {"config": asdict(self.config), "seed": self.seed, "start": start}
+            return key | {"checkpoint": file_digest(checkpoint)}
+        return key | {"seed": self.seed, "start": _state_of(stage).start}
 
     def checkpoint(self, stage: str, output: Path) -> Path | None:
         """The trained weights that a stage measures; None: it begins with initial weights."""

@@ -12,10 +12,10 @@ import pandas as pd
 from robust_lpips.evaluation import flip_details, group_scores, paired_difference, summarize
 from robust_lpips.studies.ablation.rows_task import STATES, RowTask
 from robust_lpips.studies.ablation.settings import AblationSettings
-from robust_lpips.studies.base import Record, Results, Tables, with_bounds
+from robust_lpips.studies.base import Record, Results, Tables
 from robust_lpips.studies.base.machine import multiply_accumulates, parameters
 from robust_lpips.studies.base.rows import PUBLISHED_QUANTITIES
-from robust_lpips.studies.base.words import rank_flip_columns
+from robust_lpips.studies.base.training import state_scores
 
 AblationResults = Results[AblationSettings]
 # Distances by name of row, seed and name of state.
@@ -60,7 +60,7 @@ def records(results: AblationResults, tables: Tables) -> Iterator[Record]:
     entries = {(task.row_name, task.seed): results.record(task) for task in results.of(RowTask)}
     for row in tables["summary"].to_dict("records"):
         name, state, seed = row["row"], row["state"], row["seed"]
-        scores = with_bounds(row, ["two_afc", *rank_flip_columns(row)])
+        scores = state_scores(row)
         if state == "reference":
             yield Record(name, row["val_triplets"], scores, results.weights[name])
         else:

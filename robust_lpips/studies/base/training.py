@@ -26,10 +26,12 @@ from robust_lpips.studies.base.measuring import (
     metric_key,
 )
 from robust_lpips.studies.base.provenance import weights_digest
+from robust_lpips.studies.base.records import with_bounds
 from robust_lpips.studies.base.settings import DataSettings, option
 from robust_lpips.studies.base.source import Source, triplets
-from robust_lpips.studies.base.study import Plan
+from robust_lpips.studies.base.study import Plan, Results
 from robust_lpips.studies.base.tasks import LeftOut, Task, Tick
+from robust_lpips.studies.base.words import conditions, rank_flip_columns
 from robust_lpips.training import LAST, Recipe, fit, launch, with_teacher
 from robust_lpips.training.batches import EpochBatches
 
@@ -218,6 +220,24 @@ class TrainingTask(Task):
             return self.training.dataset
         path = output / _teacher_task(settings, self.device).folder / DISTANCES_FILE
         return with_teacher(self.training.dataset, settings.teacher, path, device=self.device)
+
+
+def in_one_line(results: Results[TrainedSettings]) -> str:
+    """Data set, numbers of triplets, largest shift and seeds of a run, for pages and figures."""
+    tasks = results.of(TrainingTask)
+    trained = [task for task in tasks if any(map(task.recipe, task.stages))]
+    return conditions(
+        results.source,
+        len(results.source.dataset),
+        n_train=len(trained[0].training.dataset) if trained else None,
+        max_shift=results.settings.max_shift,
+        seed=sorted({task.seed for task in tasks}),
+    )
+
+
+def state_scores(row: Mapping[str, Any]) -> dict[str, tuple[float, float, float]]:
+    """Accuracy and r_rf of a row of a table, with their bounds, for a record."""
+    return with_bounds(row, ["two_afc", *rank_flip_columns(row)])
 
 
 def _teacher_task(settings: TrainedSettings, device: str) -> MetricTask:

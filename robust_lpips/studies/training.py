@@ -70,7 +70,7 @@ def initial_weights(text: str) -> str | Path:
     return text if text in INITS else path.resolve()
 
 
-def target(text: str) -> str:
+def known_target(text: str) -> str:
     """Judgments or a metric as the target, for ``type=`` of an argument."""
     names = (_JUDGE, "package.module:factory", *metric_names())
     if text not in names and ":" not in text:
@@ -99,7 +99,7 @@ class TrainSettings(TrainedSettings):
     target: str = option(
         _JUDGE,
         "target of the training: judge for judgments, a metric's name, or package.module:factory",
-        parse=target,
+        parse=known_target,
         metavar="judge|METRIC",
     )
     epochs: int = option(_PAPERS.epochs, "passes over the training triplets", least=1)

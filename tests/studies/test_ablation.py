@@ -1,7 +1,9 @@
 """An ablation run, from rows to report, on a few triplets of the sample set."""
 
 import dataclasses
+import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -268,6 +270,9 @@ class TestResume:
         ray = pytest.importorskip("ray", reason="ray is not installed")
         monkeypatch.delenv("RAY_ADDRESS", raising=False)
         monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        # Workers find the settings of this module.
+        folders = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join(folders))
         plan, output, _ = finished
         stop_inside_training(row_task(plan), tmp_path)
         try:
@@ -326,6 +331,19 @@ def test_report_of_other_tables(finished, tmp_path, table, kind):
     assert ("## Published" in page) == (table == "backbones")
     assert ("## Notes" in page) == (table == "skip")
     assert list(STUDIES[table].figures(results, made)) == ["summary"]
+
+
+def test_multiply_accumulates_of_plain_alexnet():
+    # Height x width x kernel area x channels in and out, layer by layer, at 64x64.
+    expected = (
+        15**2 * 11**2 * 3 * 64
+        + 7**2 * 5**2 * 64 * 192
+        + 3**2 * 9 * (192 * 384 + 384 * 256 + 256 * 256)
+    )
+    task = row_task(plan_of())
+    # Three images per triplet, one epoch, three passes; and 12 images per triplet of four shifts.
+    assert task.work("training") == 3 * 8 * 3 * expected
+    assert task.work("untrained") == 12 * 16 * expected
 
 
 class TestCommandLine:

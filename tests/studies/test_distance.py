@@ -153,6 +153,13 @@ class TestRun:
             assert next_stage(task, output) == stage
 
 
+def test_several_processes_are_refused(finished, tmp_path, monkeypatch):
+    plan, *_ = finished
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(ValueError, match="without torchrun"):
+        run(STUDY, plan, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

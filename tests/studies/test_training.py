@@ -181,6 +181,14 @@ class TestResume:
         page = (output / "report.md").read_text(encoding="utf-8")
         assert capsys.readouterr().out.startswith(page)
 
+    def test_another_process_joins_in_nothing_that_is_finished(self, finished, monkeypatch, capsys):
+        output, arguments = finished
+        monkeypatch.setenv("RANK", "1")
+        before = (output / "report.md").stat().st_mtime_ns
+        start(*arguments)
+        assert capsys.readouterr().out == ""
+        assert (output / "report.md").stat().st_mtime_ns == before
+
     def test_nothing_to_resume(self, tmp_path, capsys):
         with pytest.raises(SystemExit):
             start(*SMALL, "--output", tmp_path / "new", "--resume")

@@ -135,7 +135,7 @@ class AblationSettings(TrainedSettings):
     @property
     def chosen_seeds(self) -> tuple[int, ...]:
         """The seeds to run each row with."""
-        return self.seeds or self.size.seeds
+        return tuple(dict.fromkeys(self.seeds or self.size.seeds))
 
 
 class AlexNetSettings(AblationSettings):

@@ -365,12 +365,12 @@ def records(results: Results[DistanceSettings], tables: Tables) -> Iterator[Reco
 STUDY = Study(
     name="distance",
     settings=DistanceSettings,
+    folder=lambda settings: settings.folder("distance"),
     tasks=tasks,
+    parallel=True,
     tables=tables,
     page=page,
+    page_name="summary",
     figures=figures,
     records=records,
-    folder=lambda settings: settings.folder("distance"),
-    page_name="summary",
-    parallel=True,
 )

@@ -17,6 +17,7 @@ import torch
 from robust_lpips.comparison import metric_names
 from robust_lpips.data.download import DATASETS, download
 from robust_lpips.studies.base.engines import WHOLE, Shard
+from robust_lpips.studies.base.machine import is_first_process
 from robust_lpips.studies.base.ray_engine import import_ray
 from robust_lpips.studies.base.runner import (
     ENGINES,
@@ -212,7 +213,8 @@ def command_line() -> str:
     script = f"experiments/{Path(sys.argv[0]).name}"
     launcher = ["python"]
     if "TORCHELASTIC_RUN_ID" in os.environ:
-        launcher = ["torchrun", f"--nproc_per_node={os.environ['LOCAL_WORLD_SIZE']}"]
+        # The dashes, because torchrun takes --n for an abbreviation of its own options.
+        launcher = ["torchrun", f"--nproc_per_node={os.environ['LOCAL_WORLD_SIZE']}", "--"]
     return shlex.join([*launcher, script, *sys.argv[1:]])
 
 
@@ -231,7 +233,7 @@ def _run(
     if results is not None:
         print(write_report(study, results, command_line()))
         print(f"Written to {output}")
-    elif missing := unfinished(study, plan, output):
+    elif is_first_process() and (missing := unfinished(study, plan, output)):
         print(f"{study.name}: this shard is finished. Left to others, in {output}:")
         print("\n".join(f"  {name}" for name in missing))
 
@@ -294,7 +296,7 @@ def _add_option(parser: Any, settings: Any, each: Field, default: Any) -> None:
     shown = "" if default in (None, ()) else f"({_shown(default)})"
     parser.add_argument(
         option,
-        type=_parsed_as(kind),
+        type=each.metadata.get("parse") or _parsed_as(kind),
         nargs="+" if several else None,
         # Given several times, the values of all. These would also be added to a default.
         action="extend" if several else "store",

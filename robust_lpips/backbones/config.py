@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Literal, get_args
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, get_args
 
 Architecture = Literal["alexnet", "vgg16", "squeezenet1_1", "resnet18"]
 AntiAlias = Literal["none", "blurpool", "adaptive", "polyphase"]
@@ -26,6 +26,11 @@ ALLOWED: dict[str, tuple[object, ...]] = {
     "full_conv": (False, True),
     "skip": get_args(Skip),
 }
+
+
+def _option(name: str, default: object, help: str) -> Any:
+    """A field with what its command-line option needs."""
+    return field(default=default, metadata={"help": help, "choices": ALLOWED[name]})
 
 
 @dataclass(frozen=True)
@@ -63,14 +68,20 @@ class BackboneConfig:
         True
     """
 
-    arch: Architecture = "alexnet"
-    anti_alias: AntiAlias = "none"
-    blur_size: int = 3
-    reflection_pad: int = 1
-    conv1_stride: int | None = None
-    blur_placement: BlurPlacement = "original"
-    full_conv: bool = False
-    skip: Skip = "none"
+    arch: Architecture = _option("arch", "alexnet", "torchvision's architecture")
+    anti_alias: AntiAlias = _option("anti_alias", "none", "low-pass filter before subsampling")
+    blur_size: int = _option("blur_size", 3, "side of the low-pass filter")
+    reflection_pad: int = _option(
+        "reflection_pad", 1, "padding of the filter: 1 keeps the size, 2 is that of released ones"
+    )
+    conv1_stride: int | None = _option(
+        "conv1_stride", None, "stride of the first convolution (the architecture's)"
+    )
+    blur_placement: BlurPlacement = _option(
+        "blur_placement", "original", "where the blur that follows the first convolution stands"
+    )
+    full_conv: bool = _option("full_conv", False, "zero-pad every convolution by k-1 (F-Conv)")
+    skip: Skip = _option("skip", "none", "skip connections over each stage of VGG-16")
 
     def __post_init__(self) -> None:
         for name, allowed in ALLOWED.items():

@@ -7,82 +7,84 @@ cosine distance. Both distances meet the same ranking head; the trunk stays as i
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 from torch import nn
 
+from robust_lpips import plotting
 from robust_lpips.backbones import BackboneConfig
-from robust_lpips.evaluation import (
-    measure,
-    paired_difference,
-    read_distances,
-    summarize,
-    write_distances,
-)
+from robust_lpips.evaluation import paired_difference, summarize
 from robust_lpips.metric import RobustLPIPS
-from robust_lpips.plots import plot_training_curves
-from robust_lpips.studies.folder import claim
-from robust_lpips.studies.pool import Tick, machine, run_tasks
-from robust_lpips.studies.report import ACCURACY_LABELS, JUDGE_NOTES
-from robust_lpips.studies.tasks import multiply_accumulates
-from robust_lpips.studies.triplets import triplets
-from robust_lpips.tables import to_markdown, with_interval, write_csv, write_text
-from robust_lpips.training import LAST, Recipe, fit, launch
+from robust_lpips.studies.base import (
+    LeftOut,
+    Plan,
+    Record,
+    Results,
+    Study,
+    Tables,
+    Tick,
+    interval_cells,
+    option,
+)
+from robust_lpips.studies.base.measuring import first_sentence
+from robust_lpips.studies.base.provenance import file_digest
+from robust_lpips.studies.base.study import single_part
+from robust_lpips.studies.base.training import (
+    TrainedSettings,
+    TrainingTask,
+    in_one_line,
+    state_scores,
+)
+from robust_lpips.studies.base.words import difference_rows, quantities_note, recipe_note
+from robust_lpips.tables import to_markdown
+from robust_lpips.training import LAST, Recipe
 from robust_lpips.training.initialization import initialize
 from robust_lpips.weights import read_checkpoint, save_checkpoint
 
 ARCHITECTURES = ("alexnet", "vgg16")
 TAPS: tuple[int | None, ...] = (2, 4, None)
-# As printed, and as robust_lpips.training.initialization takes them.
+# By the name in tables, the name of the initial weights.
 TRUNKS = {"untrained": "random", "pretrained": "imagenet"}
-# What the ranking head is trained beside: nothing of the distance, or its 1x1 weights.
+# By the name in tables, what learns next to the ranking head: nothing, or the 1x1 weights.
 DISTANCES = {"cosine": "head", "linear": "lin"}
+TRAINING, MEASURED = "training", "measured"
 METRIC_FILE = "metric.pt"
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What every row of the study has in common.
+class DistanceSettings(TrainedSettings):
+    """Settings that all rows of the study share.
 
-    Attributes:
-        data_root: folder of BAPPS; None: the sample set.
-        train_triplets: how many to train on; None: all of BAPPS.
-        val_triplets: how many to measure on; None: all of BAPPS.
-        image_size: side of the patches in pixels.
-        max_shift: largest shift in pixels, which decides the crop.
-        epochs, learning_rate, batch_size, dropout: of the training.
-        seed: of untrained networks, of the head and of the order of triplets.
+    Raises:
+        ValueError: if a value is out of range.
     """
 
-    data_root: str | None = None
-    train_triplets: int | None = 300
-    val_triplets: int | None = 200
-    image_size: int = 64
-    max_shift: int = 3
-    epochs: int = 5
-    learning_rate: float = 1e-2
-    batch_size: int = 10
-    dropout: float = 0.5
-    seed: int = 0
+    n: int = option(200, "validation triplets, evenly spaced ones of BAPPS", least=1)
+    n_train: int = option(300, "training triplets, evenly spaced ones of BAPPS", least=1)
+    arch: tuple[str, ...] = option(ARCHITECTURES, "networks", choices=ARCHITECTURES, claimed=False)
+    trunk: tuple[str, ...] = option(
+        tuple(TRUNKS), "trained on ImageNet or not", choices=TRUNKS, claimed=False
+    )
+    epochs: int = option(5, "passes over the training triplets", least=1)
+    learning_rate: float = option(1e-2, "learning rate of Adam")
+    batch_size: int = option(10, "triplets per step", least=1)
+    dropout: float = option(0.5, "dropout before each 1x1 layer")
+    seed: int = option(0, "seed of untrained networks, of the head and of the order", least=0)
 
-    @property
-    def dataset_name(self) -> str:
-        """``"sample"`` or ``"bapps"``."""
-        return "sample" if self.data_root is None else "bapps"
-
-    def triplets(self, split: str) -> torch.utils.data.Dataset:
-        """The triplets of split ``"train"`` or ``"val"``."""
-        n = self.train_triplets if split == "train" else self.val_triplets
-        return triplets(self.data_root, split, n, self.image_size)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.recipe("linear")  # which checks its numbers
 
     def recipe(self, distance: str) -> Recipe:
-        """How the ranking head, and the 1x1 weights of a linear distance, are trained."""
+        """How the ranking head is trained, and with it the 1x1 weights of a linear distance."""
         return Recipe(
             epochs=self.epochs,
             decay_epochs=0,
@@ -95,7 +97,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Variant:
-    """One row: a network, how many of its taps, whether it is trained, and the distance."""
+    """One row: a network, the number of its taps, trained on ImageNet or not, and the distance."""
 
     arch: str
     taps: int | None
@@ -104,19 +106,28 @@ class Variant:
 
     @property
     def name(self) -> str:
-        """As printed and as its folder is called."""
+        """Name in tables and of its folder."""
         taps = "all" if self.taps is None else f"first{self.taps}"
         return f"{self.arch}-{taps}-{self.trunk}-{self.distance}"
 
-    def metric(self, seed: int) -> RobustLPIPS:
-        """The network at its start, where both distances are the same.
+    @property
+    def labels(self) -> dict[str, str]:
+        """Its first columns in tables."""
+        return asdict(self) | {"taps": "all" if self.taps is None else str(self.taps)}
+
+    def metric(self, seed: int, init: str | None = None) -> RobustLPIPS:
+        """The network with all taps at its start, where both distances are the same.
+
+        Args:
+            seed: seed of random weights.
+            init: initial weights instead of those of the row.
 
         Raises:
-            FileNotFoundError: pretrained weights that cannot be had.
+            FileNotFoundError: if pretrained weights are unavailable.
         """
         linear = self.distance == "linear"
         metric = RobustLPIPS(BackboneConfig(self.arch), weights=None, linear=linear)
-        initialize(metric, TRUNKS[self.trunk], seed=seed)
+        initialize(metric, init or TRUNKS[self.trunk], seed=seed)
         for weight in metric.lin:
             weight.fill_(1.0)
         return metric
@@ -128,83 +139,68 @@ VARIANTS = tuple(
 
 
 @dataclass(frozen=True)
-class VariantTask:
-    """Train what there is to train of one row, and measure it.
+class VariantTask(TrainingTask):
+    """Train what learns of one row, and measure it.
 
-    The checkpoints of its training are for going on; ``metric.pt`` is what other programs load.
+    The folder ``measured`` also holds ``metric.pt``, which ``RobustLPIPS(weights=...)`` loads.
     """
 
-    settings: Settings
+    settings: DistanceSettings
     variant: Variant
-    output: Path
-    device: str
+
+    validates: ClassVar[bool] = True
 
     @property
     def name(self) -> str:
         return self.variant.name
 
     @property
-    def folder(self) -> Path:
-        """Where its checkpoints, log and distances are."""
-        return self.output / "rows" / self.variant.name
+    def folder(self) -> str:
+        return f"rows/{self.name}"
 
     @property
-    def distances_path(self) -> Path:
-        """What it measured, written last."""
-        return self.folder / "distances.csv.gz"
+    def stages(self) -> tuple[str, ...]:
+        return (TRAINING, MEASURED)
 
     @property
-    def work(self) -> float:
-        """Multiply-accumulates, roughly: only the forward pass is counted, and all taps."""
-        return 0.0 if self.distances_path.is_file() else self._training_work + self._other_work
+    def config(self) -> BackboneConfig:
+        return BackboneConfig(self.variant.arch)
 
-    @property
-    def _training_work(self) -> float:
-        images = 3 * self.settings.epochs * len(self.settings.triplets("train"))
-        return images * self._work_of_an_image
+    def recipe(self, stage: str) -> Recipe | None:
+        return self.settings.recipe(self.variant.distance) if stage == TRAINING else None
 
-    @property
-    def _other_work(self) -> float:
-        """Of scoring before training and after every epoch, and of measuring all views."""
-        passes = 3 * (self.settings.epochs + 1) + 2 * (self.settings.max_shift + 3)
-        return passes * len(self.settings.triplets("val")) * self._work_of_an_image
+    def network(self, stage: str, output: Path) -> RobustLPIPS:
+        variant = self.variant
+        if stage == TRAINING:
+            return keep_first_taps(variant.metric(self.seed), variant.taps)
+        metric = keep_first_taps(variant.metric(self.seed, "random"), variant.taps)
+        metric.load_state_dict(self._last(output)["state_dict"])
+        return metric
 
-    @property
-    def _work_of_an_image(self) -> int:
-        config = BackboneConfig(self.variant.arch)
-        return multiply_accumulates(config, self.settings.image_size)
+    def network_key(self, stage: str, output: Path) -> Mapping[str, Any]:
+        if reason := reason_unavailable(self.variant.arch, TRUNKS[self.variant.trunk]):
+            raise LeftOut(reason)
+        if stage == TRAINING:
+            return {"variant": self.name}
+        return {
+            "variant": self.name,
+            "checkpoint": file_digest(self.stage_folder(TRAINING, output) / LAST),
+        }
 
-    def __call__(self, tick: Tick) -> None:
-        if self.distances_path.is_file():
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        settings, variant = self.settings, self.variant
-        metric = keep_first_taps(variant.metric(settings.seed), variant.taps)
-        metric.to(self.device)
-        train, validation = settings.triplets("train"), settings.triplets("val")
-        recipe = settings.recipe(variant.distance)
-        a_step = self._training_work / (recipe.epochs * -(-len(train) // recipe.batch_size))
-        fit(
-            metric,
-            train,
-            recipe,
-            seed=settings.seed,
-            validation=validation,
-            output=self.folder,
-            provenance={"variant": variant.name, **asdict(settings)},
-            fabric=launch(self.device),
-            on_step=lambda _: tick(a_step),
-        )
-        table = measure(metric, validation, settings.max_shift, progress=False)
-        save_checkpoint(
-            whole(metric, variant), self.folder / METRIC_FILE, {"variant": variant.name}
-        )
-        write_distances(table, self.distances_path)
-        tick(self._other_work)
+    def do(self, stage: str, output: Path, tick: Tick) -> dict[str, Any]:
+        found = super().do(stage, output, tick)
+        if stage == MEASURED:
+            metric = whole(self.network(stage, output), self.variant)
+            path = self.stage_folder(stage, output) / METRIC_FILE
+            save_checkpoint(metric, path, {"variant": self.name})
+        return found
 
-    def history(self) -> list[dict[str, Any]]:
-        """A record an epoch, from before the first on."""
-        return read_checkpoint(self.folder / LAST)["training"]["progress"]["history"]
+    def history(self, output: Path) -> pd.DataFrame:
+        """One row per epoch, see :func:`robust_lpips.training.fit`."""
+        return pd.DataFrame(self._last(output)["training"]["progress"]["history"])
+
+    def _last(self, output: Path) -> dict[str, Any]:
+        return read_checkpoint(self.stage_folder(TRAINING, output) / LAST)
 
 
 def keep_first_taps(metric: RobustLPIPS, count: int | None) -> RobustLPIPS:
@@ -233,174 +229,148 @@ def whole(metric: RobustLPIPS, variant: Variant) -> RobustLPIPS:
     return full
 
 
-def available(variants: Sequence[Variant], seed: int) -> tuple[list[Variant], dict[str, str]]:
-    """The rows whose weights can be had, and by name why the others cannot."""
-    reasons: dict[tuple[str, str], str] = {}
-    for variant in variants:
-        key = (variant.arch, variant.trunk)
-        if key not in reasons:
-            reasons[key] = _reason(variant, seed)
-    left_out = {
-        variant.name: reason
-        for variant in variants
-        if (reason := reasons[variant.arch, variant.trunk])
-    }
-    return [variant for variant in variants if variant.name not in left_out], left_out
-
-
-def _reason(variant: Variant, seed: int) -> str:
+@functools.cache
+def reason_unavailable(arch: str, init: str) -> str:
+    """The reason why initial weights are unavailable; empty where they are available."""
     try:
-        variant.metric(seed)
+        initialize(RobustLPIPS(BackboneConfig(arch), weights=None), init)
     except FileNotFoundError as error:
-        # Its first sentence; the others tell the paths of this machine.
-        return str(error).partition(". ")[0]
+        return first_sentence(error)
     return ""
 
 
-def run(
-    settings: Settings,
-    output: Path,
-    variants: Sequence[Variant] = VARIANTS,
-    *,
-    device: str = "cpu",
-    jobs: int = 1,
-    command: str,
-) -> str:
-    """Do what is left to do, write tables and plots, and return the page as Markdown.
+def tasks(study: Study[DistanceSettings], plan: Plan[DistanceSettings]) -> list[VariantTask]:
+    """A task for every row of the chosen networks and trunks."""
+    settings = plan.settings
+    return [
+        VariantTask(plan.device, single_part, settings, settings.seed, variant)
+        for variant in VARIANTS
+        if variant.arch in settings.arch and variant.trunk in settings.trunk
+    ]
 
-    Into ``output`` go ``summary.csv``, ``differences.csv``, ``curves.csv``, ``summary.md``, a plot
-    of the curves for each architecture, and for each row a folder with its checkpoints, log and
-    distances; ``metric.pt`` there is what ``RobustLPIPS(weights=...)`` loads.
+
+def tables(results: Results[DistanceSettings]) -> dict[str, pd.DataFrame]:
+    """Tables of a finished run.
+
+    ``summary``: one row per variant: ``variant, arch, taps, trunk, distance, n``, scores in
+    percent with 95 % intervals, and ``training_loss``, that of the last epoch.
+
+    ``differences``: linear minus cosine distance on the same triplets, in percentage points:
+    ``arch, taps, trunk, quantity, a, b, difference, low, high``.
+
+    ``curves``: ``arch, run``, then the history of the training as
+    :func:`robust_lpips.training.fit` gives it.
+    """
+    rows, curves, differences, output = [], [], [], results.output
+    done = {task.variant: task for task in results.of(VariantTask)}
+    for variant, task in done.items():
+        distances, history = task.distances(MEASURED, output), task.history(output)
+        scores = summarize(distances).iloc[-1].drop("subset").to_dict()
+        loss = {"training_loss": history["loss"].iloc[-1]}
+        rows.append({"variant": variant.name, **variant.labels} | scores | loss)
+        run = variant.name.removeprefix(f"{variant.arch}-")
+        curves.append(pd.DataFrame({"arch": variant.arch, "run": run} | dict(history)))
+        cosine = done.get(Variant(variant.arch, variant.taps, variant.trunk, "cosine"))
+        if variant.distance == "linear" and cosine:
+            part = paired_difference(distances, cosine.distances(MEASURED, output))
+            labels = {name: variant.labels[name] for name in ("arch", "taps", "trunk")}
+            differences.append(pd.DataFrame(labels | dict(part)))
+    return {
+        "summary": pd.DataFrame(rows),
+        "differences": pd.concat(differences or [pd.DataFrame()], ignore_index=True),
+        "curves": pd.concat(curves, ignore_index=True),
+    }
+
+
+def page(results: Results[DistanceSettings], tables: Tables) -> list[str]:
+    """Scores of every row, and differences between the distances."""
+    settings, source, summary = results.settings, results.source, tables["summary"]
+    shown = summary[["arch", "taps", "trunk", "distance"]].assign(
+        accuracy=interval_cells(summary, "two_afc"),
+        **{"r_rf 1": interval_cells(summary, "rrf_1")},
+        loss=summary["training_loss"],
+    )
+    blocks = [
+        "# The distance: cosine against learnt 1x1 weights",
+        f"Measured on {in_one_line(results)}. {source.judged_by} Brackets: 95 % intervals"
+        f"{source.clustered}.",
+        "Plain networks; the trunk stays as it is. Both distances are trained with the ranking "
+        "head: with the cosine distance the head alone learns, with the linear one the 1x1 weights "
+        f"too, starting at 1 ({recipe_note(settings.recipe('linear'))}).",
+        f"## Measured\n\n{quantities_note(source)}; loss: the ranking head's on the training "
+        "triplets, mean of the last epoch.",
+        to_markdown(shown, {"loss": ".3f"}),
+    ]
+    if not tables["differences"].empty:
+        blocks += [
+            "## Linear minus cosine\n\nPaired over the same triplets, in percentage points.",
+            to_markdown(
+                difference_rows(
+                    tables["differences"], ["arch", "taps", "trunk"], ["two_afc", "rrf_1"]
+                )
+            ),
+        ]
+    return blocks
+
+
+def figures(results: Results[DistanceSettings], tables: Tables) -> Mapping[str, Figure]:
+    """``curves-ARCH``: losses and accuracies of all rows of a network against epochs."""
+    label = results.source.accuracy_label
+    return {
+        f"curves-{arch}": curves_figure(
+            curves, f"Cosine distance and 1x1 weights: {arch}\n{in_one_line(results)}", label
+        )
+        for arch, curves in tables["curves"].groupby("arch", sort=False)
+    }
+
+
+def curves_figure(histories: pd.DataFrame, title: str, accuracy_label: str) -> Figure:
+    """Training loss and validation accuracy of several trainings against epochs, one line each.
+
+    Args:
+        histories: tables of :func:`robust_lpips.training.fit` one below the other, with their
+            names in a column ``run``; about a dozen runs can be told apart.
+        title: its first line is the heading; further lines give the conditions.
+        accuracy_label: term for the accuracies with its unit.
 
     Raises:
-        ValueError: ``output`` holds results of other settings.
+        ValueError: if histories have no rows.
     """
-    claim(output, asdict(settings))
-    for split in ("train", "val"):
-        settings.triplets(split)
-    chosen, left_out = available(variants, settings.seed)
-    if not chosen:
-        raise FileNotFoundError("; ".join(dict.fromkeys(left_out.values())))
-    tasks = [VariantTask(settings, variant, output, device) for variant in chosen]
-    run_tasks(tasks, jobs, "study of the distance", "MAC")
-    summary, differences, curves = summary_table(tasks), difference_table(tasks), curve_table(tasks)
-    for name, table in (("summary", summary), ("differences", differences), ("curves", curves)):
-        write_csv(table, output / f"{name}.csv")
-    accuracy = ACCURACY_LABELS[settings.dataset_name]
-    for arch, part in curves.groupby("arch", sort=False):
-        title = f"Cosine distance and 1x1 weights: {arch}\n{_conditions(settings)}"
-        plot_training_curves(part, output / f"curves-{arch}.png", title, accuracy)
-    page = _page(settings, summary, differences, left_out, command, device)
-    write_text(output / "summary.md", page)
-    return page
-
-
-def summary_table(tasks: Sequence[VariantTask]) -> pd.DataFrame:
-    """A row a variant: what it is, and its scores in percent with 95 % intervals."""
-    rows = []
-    for task in tasks:
-        scores = summarize(read_distances(task.distances_path)).iloc[-1]
-        head = task.history()[-1]
-        rows.append(
-            {"variant": task.name, **_columns(task.variant)}
-            | scores.drop(["subset"]).to_dict()
-            | {"training_loss": head["loss"]}
+    if histories.empty:
+        raise ValueError("histories has no rows")
+    runs = dict(iter(histories.groupby("run", sort=False)))
+    # Inches: the names of runs stand to the right of each panel.
+    names = 0.25 + 0.064 * max(map(len, runs))
+    with plotting.figure((8.8 + 2 * names, 4.9), title) as fig:
+        left, right = plotting.panels(
+            fig, 2, left=0.7, right=names, top=1.05, height=3.25, gap=names + 0.7
         )
-    return pd.DataFrame(rows)
+        losses = {run: (table["epoch"] - 0.5, table["loss"]) for run, table in runs.items()}
+        plotting.draw_epochs(left, losses)
+        left.set(title="Training loss (mean of each epoch)", ylabel="loss")
+        scores = {run: (table["epoch"], 100 * table["validation"]) for run, table in runs.items()}
+        plotting.draw_epochs(right, scores)
+        right.set(title="Validation", ylabel=accuracy_label)
+    return fig
 
 
-def difference_table(tasks: Sequence[VariantTask]) -> pd.DataFrame:
-    """Linear minus cosine distance on the same triplets, in percentage points."""
-    by_variant = {task.variant: task for task in tasks}
-    parts = []
-    for task in tasks:
-        variant = task.variant
-        other = Variant(variant.arch, variant.taps, variant.trunk, "cosine")
-        if variant.distance == "linear" and other in by_variant:
-            a, b = (read_distances(t.distances_path) for t in (task, by_variant[other]))
-            part = paired_difference(a, b)
-            for i, (name, value) in enumerate(_columns(variant).items()):
-                part.insert(i, name, value)
-            parts.append(part.drop(columns="distance"))
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+def records(results: Results[DistanceSettings], tables: Tables) -> Iterator[Record]:
+    """Scores of every row."""
+    weights = {t.name: results.record(t)[MEASURED]["weights"] for t in results.of(VariantTask)}
+    for row in tables["summary"].to_dict("records"):
+        scores = state_scores(row)
+        yield Record(row["variant"], row["n"], scores, weights[row["variant"]])
 
 
-def curve_table(tasks: Sequence[VariantTask]) -> pd.DataFrame:
-    """Every row's history: ``arch, run``, then as :func:`robust_lpips.training.fit` gives it."""
-    parts = []
-    for task in tasks:
-        part = pd.DataFrame(task.history())
-        part.insert(0, "arch", task.variant.arch)
-        part.insert(1, "run", task.name.removeprefix(f"{task.variant.arch}-"))
-        parts.append(part)
-    return pd.concat(parts, ignore_index=True)
-
-
-def _columns(variant: Variant) -> dict[str, str]:
-    return asdict(variant) | {"taps": "all" if variant.taps is None else str(variant.taps)}
-
-
-def _conditions(settings: Settings) -> str:
-    return (
-        f"{settings.dataset_name}, {settings.image_size}x{settings.image_size} px, "
-        f"{len(settings.triplets('train'))} training and {len(settings.triplets('val'))} "
-        f"validation triplets, seed {settings.seed}"
-    )
-
-
-def _page(
-    settings: Settings,
-    summary: pd.DataFrame,
-    differences: pd.DataFrame,
-    left_out: dict[str, str],
-    command: str,
-    device: str,
-) -> str:
-    parts = [
-        "# The distance: cosine against learnt 1x1 weights",
-        f"Measured on {_conditions(settings)}, largest shift {settings.max_shift} px. "
-        f"{JUDGE_NOTES[settings.dataset_name]} Brackets: 95 % intervals. "
-        f"Made by `{command}` on {machine(device)}.",
-        "Plain networks; the trunk stays as it is. Both distances are trained with the ranking "
-        "head: of the cosine distance the head alone learns, of the linear one the 1x1 weights "
-        f"too, from 1 on ({settings.epochs} epochs, batches of {settings.batch_size}, Adam at "
-        f"{settings.learning_rate:g}, dropout {settings.dropout:g}).",
-        f"## Measured\n\naccuracy: {ACCURACY_LABELS[settings.dataset_name]}, in percent; r_rf 1: "
-        "share of triplets whose ranking a shift of one pixel flips, in percent; loss: the "
-        "ranking head's on the training triplets, mean of the last epoch.",
-        to_markdown(_measured(summary), {"loss": ".3f"}),
-    ]
-    if not differences.empty:
-        parts += [
-            "## Linear minus cosine\n\nPaired over the same triplets, in percentage points.",
-            to_markdown(_differences(differences)),
-        ]
-    if left_out:
-        reasons = "\n".join(
-            f"- {', '.join(name for name, why in left_out.items() if why == reason)}: {reason}"
-            for reason in dict.fromkeys(left_out.values())
-        )
-        parts.append(f"## Left out\n\n{reasons}")
-    return "\n\n".join(parts) + "\n"
-
-
-def _measured(summary: pd.DataFrame) -> pd.DataFrame:
-    shown = summary[["arch", "taps", "trunk", "distance"]].copy()
-    for quantity, label in (("two_afc", "accuracy"), ("rrf_1", "r_rf 1")):
-        ends = summary[[quantity, f"{quantity}_low", f"{quantity}_high"]]
-        shown[label] = [with_interval(*values) for values in ends.to_numpy()]
-    return shown.assign(loss=summary["training_loss"])
-
-
-def _differences(differences: pd.DataFrame) -> pd.DataFrame:
-    lines = []
-    for keys, part in differences.groupby(["arch", "taps", "trunk"], sort=False):
-        by_quantity = part.set_index("quantity")
-        cells = {
-            label: "{difference:+.1f} [{low:+.1f}, {high:+.1f}]".format_map(
-                by_quantity.loc[quantity]
-            )
-            for quantity, label in (("two_afc", "accuracy"), ("rrf_1", "r_rf 1"))
-        }
-        lines.append(dict(zip(("arch", "taps", "trunk"), keys, strict=True)) | cells)
-    return pd.DataFrame(lines)
+STUDY = Study(
+    name="distance",
+    settings=DistanceSettings,
+    folder=lambda settings: settings.folder("distance"),
+    tasks=tasks,
+    parallel=True,
+    tables=tables,
+    page=page,
+    page_name="summary",
+    figures=figures,
+    records=records,
+)

@@ -3,196 +3,334 @@
 import dataclasses
 import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
+from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
-from robust_lpips.studies.rows import TABLES
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from robust_lpips import BackboneConfig, RobustLPIPS
-from robust_lpips.evaluation import paired_difference, read_distances, summarize
-from robust_lpips.studies import tasks as tasks_module
-from robust_lpips.studies.ablation import Shard, run, unfinished
-from robust_lpips.studies.pool import available_cores
-from robust_lpips.studies.report import write_report
-from robust_lpips.studies.study import PRESETS, Preset, Study, preset_for
-from robust_lpips.studies.tasks import REFERENCES, RowTask, multiply_accumulates
-from robust_lpips.training import Recipe
+from robust_lpips import RobustLPIPS
+from robust_lpips.cli import main, main_of
+from robust_lpips.evaluation import paired_difference, summarize
+from robust_lpips.studies.ablation import STUDIES
+from robust_lpips.studies.ablation.figure import ablation_figure
+from robust_lpips.studies.ablation.rows_task import REFERENCES, STATES, RowTask
+from robust_lpips.studies.ablation.settings import (
+    PRESETS,
+    AlexNetSettings,
+    BackbonesSettings,
+    Preset,
+    SkipSettings,
+    parts,
+)
+from robust_lpips.studies.ablation.tables import tables
+from robust_lpips.studies.base import Plan, Results, source_of, training
+from robust_lpips.studies.base.machine import available_cores
+from robust_lpips.studies.base.measuring import Part
+from robust_lpips.studies.base.provenance import file_digest
+from robust_lpips.studies.base.records import read
+from robust_lpips.studies.base.rows import TABLES, table_rows
+from robust_lpips.studies.base.runner import Execution, Shard, run, unfinished
+from robust_lpips.studies.base.tasks import advance, next_stage, record_of
+from robust_lpips.training import LAST, Recipe
 from robust_lpips.weights import read_checkpoint
 
-TINY = Preset(
-    "tiny",
-    Recipe("teacher", 1, 0, 5e-4, batch_size=4, dropout=0.0),
-    train_triplets=8,
-    val_triplets=16,
-    checkpoint_every=1,
-)
-ROWS = ["vanilla", "blurpool-pad1-s2"]
-STATES = ("untrained", "trained")
+ROWS = ("vanilla", "blurpool-pad1-s2")
+NAN = float("nan")
+BLURPOOL = (0, 114, 178)
 
 
-@pytest.fixture(scope="module")
+class Tiny(AlexNetSettings):
+    """Two steps of training, with a checkpoint after each."""
+
+    presets = PRESETS | {
+        "quick": Preset(
+            Recipe("teacher", 1, 0, 5e-4, batch_size=4, dropout=0.0), 8, 16, checkpoint_every=1
+        )
+    }
+
+
+STUDY = dataclasses.replace(STUDIES["alexnet"], settings=Tiny, parallel=False)
+
+
+@pytest.fixture(scope="module", autouse=True)
 def cache(tmp_path_factory):
     """One cache for the sample sets of this module, and one thread, on which sums depend."""
-    folder = tmp_path_factory.mktemp("cache")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ROBUST_LPIPS_CACHE", str(folder))
-        yield folder
+        patch.setenv("ROBUST_LPIPS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
     torch.set_num_threads(threads)
 
 
+def plan_of(references=REFERENCES, **settings) -> Plan:
+    return Plan(Tiny(**({"rows": ROWS} | settings)), tuple(references))
+
+
+def row_task(plan: Plan, row: str = ROWS[0], seed: int = 0) -> RowTask:
+    return RowTask("cpu", parts, plan.settings, seed, row)
+
+
 @pytest.fixture(scope="module")
-def finished(cache, tmp_path_factory):
-    """A finished run, its tasks and its page."""
-    study = Study("alexnet", TINY, tmp_path_factory.mktemp("runs") / "tiny")
-    tasks = run(study, ROWS, seeds=(0,), jobs=1)
-    return study, tasks, write_report(study, tasks, "python experiments/run_ablation.py")
+def finished(tmp_path_factory):
+    """The plan and the folder of a finished run, and its page."""
+    output, plan = tmp_path_factory.mktemp("runs") / "tiny", plan_of()
+    return plan, output, run(STUDY, plan, output, command="the command")
 
 
-def test_summary(finished):
-    study, tasks, _ = finished
-    summary = pd.read_csv(study.output / "summary.csv")
-    first = "table row dataset image_size max_shift train_triplets val_triplets seed"
-    assert list(summary.columns[:8]) == first.split()
-    assert list(summary.columns[8:11]) == ["two_afc", "two_afc_low", "two_afc_high"]
-    assert list(summary["row"]) == [row for row in ROWS for _ in range(2)] + list(REFERENCES)
-    assert set(summary["arch"].dropna()) == {"alexnet"}
-    assert set(summary["skip"].dropna()) == {"none"}
-    assert set(summary["dataset"]) == {"sample"}
-    for task in tasks:
+class TestRun:
+    def test_summary(self, finished):
+        plan, output, _ = finished
+        summary = pd.read_csv(output / "summary.csv")
+        first = "table row dataset image_size max_shift train_triplets val_triplets seed"
+        assert list(summary.columns[:8]) == first.split()
+        assert list(summary["row"]) == [row for row in ROWS for _ in STATES] + list(REFERENCES)
+        assert set(summary["dataset"]) == {"sample set val"}
+        assert set(summary["train_triplets"].dropna()) == {8}
+        for row in ROWS:
+            task = row_task(plan, row)
+            for state in STATES:
+                mean = summarize(task.distances(state.name, output)).iloc[-1]
+                found = summary[(summary["row"] == row) & (summary["state"] == state.name)].iloc[0]
+                for name in ("two_afc", "rrf_3_high"):
+                    assert found[name] == pytest.approx(mean[name])
+                assert (found["train_seconds"] > 0) == (state.training is not None)
+                assert found["published_rrf_1"] == task.row.published["rrf_1"]
+
+    def test_distances_are_those_of_the_seeded_network_and_of_the_checkpoint(self, finished):
+        plan, output, _ = finished
+        task, item = row_task(plan, ROWS[1]), source_of(plan.settings).dataset[0]
+        torch.manual_seed(0)
+        untrained = RobustLPIPS(task.config, weights=None)
+        trained = RobustLPIPS(weights=output / task.folder / "training" / LAST)
+        assert trained.config == task.config
+        for state, metric in (("untrained", untrained), ("trained", trained)):
+            expected = metric(item["ref"], item["p0"]).item()
+            assert task.distances(state, output)["d0"][0] == pytest.approx(expected, rel=1e-5)
+
+    def test_differences(self, finished):
+        plan, output, _ = finished
+        differences = pd.read_csv(output / "differences.csv")
+        tasks = [row_task(plan, row) for row in ROWS]
         for state in ("untrained", "trained"):
-            mean = summarize(read_distances(task.distances_path(state))).iloc[-1]
-            row = summary[(summary["row"] == task.row.name) & (summary["state"] == state)].iloc[0]
-            assert row["two_afc"] == pytest.approx(mean["two_afc"])
-            assert row["rrf_3_high"] == pytest.approx(mean["rrf_3_high"])
+            part = differences[differences["comparison"] == f"{state}: row - vanilla"]
+            assert set(part["row"]) == {ROWS[1]}
+            a, b = (task.distances(state, output) for task in reversed(tasks))
+            expected = paired_difference(a, b)["difference"].tolist()
+            assert part["difference"].tolist() == pytest.approx(expected)
+        gained = differences[differences["comparison"] == "trained - untrained"]
+        assert set(gained["row"]) == set(ROWS)
+
+    def test_files_and_records(self, finished):
+        _, output, page = finished
+        assert page == (output / "summary.md").read_text(encoding="utf-8")
+        assert "| 70.65 |" in page  # published
+        assert (output / "summary.png").read_bytes().startswith(b"\x89PNG")
+        found = {record["metric"]: record for record in read(output)}
+        names = [f"{row}, {state.name}, seed 0" for row in ROWS for state in STATES]
+        assert list(found) == [*names, *REFERENCES]
+        assert {record["n"] for record in found.values()} == {16}
+        assert found[names[0]]["weights"] != found[names[1]]["weights"]
+        settings = {"table": "alexnet", "preset": "quick", "image_size": 64, "max_shift": 3}
+        assert found["l2"]["settings"] == settings
+
+    def test_finished_rows_are_not_computed_again(self, finished, monkeypatch):
+        plan, output, page = finished
+        monkeypatch.setattr(Part, "measure", lambda *_: pytest.fail("measured again"))
+        monkeypatch.setattr(training, "fit", lambda *_, **__: pytest.fail("trained again"))
+        assert run(STUDY, plan, output, command="the command") == page
+
+    def test_several_seeds(self, finished, tmp_path):
+        _, output, page = finished
+        shutil.copytree(output, tmp_path / "run")
+        plan = plan_of(("l2",), rows=ROWS[:1], seeds=(0, 1))
+        page = run(STUDY, plan, tmp_path / "run")
+        summary = pd.read_csv(tmp_path / "run" / "summary.csv")
+        scores = summary[summary["state"] == "trained"].set_index("seed")["two_afc"]
+        assert scores[0] == pd.read_csv(output / "summary.csv")["two_afc"][1]
+        assert f"{scores.mean():.1f} ± {scores.std():.1f}" in page
 
 
-def test_untrained_distances_are_those_of_the_seeded_network(finished):
-    study, tasks, _ = finished
-    torch.manual_seed(0)
-    metric = RobustLPIPS(tasks[0].row.config, weights=None)
-    item = study.dataset("val")[0]
-    expected = metric(item["ref"], item["p0"]).item()
-    table = read_distances(tasks[0].distances_path("untrained"))
-    assert table["d0"][0] == pytest.approx(expected, rel=1e-5)
+class TestStale:
+    def test_source_of_distances_costs_no_training(self, finished, tmp_path, monkeypatch):
+        plan, output, _ = finished
+        shutil.copytree(output / "rows", tmp_path / "rows")
+        task = row_task(plan)
+        assert next_stage(task, tmp_path) is None
+        monkeypatch.setattr(
+            "robust_lpips.studies.base.measuring.source_digest", lambda: "of other code"
+        )
+        assert next_stage(task, tmp_path) == "untrained"
+        monkeypatch.setattr(training, "fit", lambda *_, **__: pytest.fail("trained again"))
+        for _ in range(2):
+            advance(task, tmp_path, lambda _: None)
+        assert next_stage(task, tmp_path) is None
 
+    def test_other_training_triplets_are_trained_on(self, finished):
+        plan, output, _ = finished
+        other = row_task(dataclasses.replace(plan, settings=Tiny(n_train=7)))
+        assert next_stage(other, output) == "training"
 
-def test_trained_distances_are_those_of_the_checkpoint(finished):
-    study, tasks, _ = finished
-    metric = RobustLPIPS(weights=tasks[1].checkpoint)
-    assert metric.config == tasks[1].row.config
-    item = study.dataset("val")[0]
-    table = read_distances(tasks[1].distances_path("trained"))
-    assert table["d0"][0] == pytest.approx(metric(item["ref"], item["p0"]).item(), rel=1e-5)
+    def test_other_validation_triplets_are_measured(self, finished):
+        plan, output, _ = finished
+        other = row_task(dataclasses.replace(plan, settings=Tiny(n=15)))
+        assert next_stage(other, output) == "untrained"
 
+    def test_other_checkpoint_is_measured(self, finished, tmp_path):
+        plan, output, _ = finished
+        shutil.copytree(output / "rows", tmp_path / "rows")
+        task, other = (row_task(plan, row) for row in ROWS)
+        shutil.copy(
+            output / other.folder / "training" / LAST, tmp_path / task.folder / "training" / LAST
+        )
+        assert next_stage(task, tmp_path) == "trained"
 
-def test_differences(finished):
-    study, tasks, _ = finished
-    differences = pd.read_csv(study.output / "differences.csv")
-    part = differences[differences["comparison"] == "trained: row - vanilla"]
-    assert set(part["row"]) == {"blurpool-pad1-s2"}
-    a, b = (read_distances(task.distances_path("trained")) for task in reversed(tasks))
-    expected = paired_difference(a, b).set_index("quantity")["difference"]
-    assert part.set_index("quantity")["difference"].to_dict() == pytest.approx(expected.to_dict())
-
-
-def test_page_says_what_its_numbers_are(finished):
-    study, _, page = finished
-    assert page == (study.output / "summary.md").read_text(encoding="utf-8")
-    assert "agreement with the released VGG-16 metric, not with people" in page
-    assert "sample 64x64, 8 training and 16 validation triplets, largest shift 3 px" in page
-    assert "| 70.65 |" in page  # published
-    for name in (*ROWS, *REFERENCES):
-        assert f"| {name} " in page
-    assert (study.output / "summary.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_finished_rows_are_not_computed_again(finished, monkeypatch):
-    study, tasks, page = finished
-    monkeypatch.setattr(Study, "measure", lambda *_: pytest.fail("measured again"))
-    monkeypatch.setattr(tasks_module, "fit", lambda *_, **__: pytest.fail("trained again"))
-    assert run(study, ROWS, (0,), jobs=1) == tasks
-    assert write_report(study, tasks, "python experiments/run_ablation.py") == page
+    def test_other_settings_do_not_mix(self, finished):
+        _, output, _ = finished
+        with pytest.raises(ValueError, match="max_shift 3 there, 2 here"):
+            run(STUDY, plan_of(max_shift=2), output)
 
 
 def test_given_weights_are_measured_instead_of_training(finished, tmp_path):
-    study, tasks, _ = finished
-    given = dataclasses.replace(
-        study, output=tmp_path / "given", weights={"vanilla": tasks[0].checkpoint}
-    )
-    (task,) = run(given, ["vanilla"], (0,), jobs=1)
-    assert "training" not in task.record
+    plan, output, _ = finished
+    checkpoint = output / row_task(plan).folder / "training" / LAST
+    given = plan_of(("l2",), rows=ROWS[:1], weights=((ROWS[0], checkpoint),))
+    run(STUDY, given, tmp_path)
+    record = record_of(row_task(given), tmp_path)
+    assert "training" not in record
+    assert record["trained"]["key"]["checkpoint"] == file_digest(checkpoint)
     pd.testing.assert_frame_equal(
-        read_distances(task.distances_path("trained")),
-        read_distances(tasks[0].distances_path("trained")),
+        row_task(given).distances("trained", tmp_path), row_task(plan).distances("trained", output)
+    )
+    assert pd.read_csv(tmp_path / "summary.csv")["train_triplets"].isna().all()
+
+
+def bapps_like(folder):
+    """The sample set as a folder of BAPPS."""
+    for split in ("train", "val"):
+        (source,) = Tiny().triplets(split).dataset.roots
+        shutil.copytree(source / "2afc" / split, folder / "2afc" / split)
+    return folder
+
+
+class Judged(Tiny):
+    presets = PRESETS | {
+        "paper": Preset(Recipe("judge", 1, 0, 5e-4, batch_size=4, dropout=0.0), None, 10)
+    }
+
+
+@pytest.mark.parametrize(
+    ("kind", "preset", "teacher"), [(Tiny, "quick", True), (Judged, "paper", False)]
+)
+def test_data_in_the_layout_of_bapps(kind, preset, teacher, tmp_path):
+    """With a folder of BAPPS the teacher is measured on it, or its judgments are learnt."""
+    root = bapps_like(tmp_path / "bapps")
+    settings = kind(data_root=root, preset=preset, rows=ROWS[:1], n=10)
+    page = run(dataclasses.replace(STUDY, settings=kind), Plan(settings, ("l2",)), tmp_path / "run")
+    assert (tmp_path / "run" / "distances" / "train").is_dir() == teacher
+    table = row_task(Plan(settings)).distances("trained", tmp_path / "run")
+    assert table["sample"].nunique() == 10
+    assert "BAPPS val, 10 triplets" in page
+
+
+class TestResume:
+    def test_inside_an_epoch(self, finished, tmp_path):
+        """From the step after which it was stopped, to the same weights; its time is not known."""
+        plan, output, _ = finished
+        task = row_task(plan)
+        stop_inside_training(task, tmp_path)
+        path = tmp_path / task.folder / "training" / LAST
+        assert read_checkpoint(path)["training"]["progress"]["step"] == 1
+        ticks = []
+        advance(task, tmp_path, ticks.append)
+        assert ticks == [task.work("training") / 2]  # one step of two
+        advance(task, tmp_path, lambda _: None)
+        for state in STATES:
+            pd.testing.assert_frame_equal(
+                task.distances(state.name, tmp_path), task.distances(state.name, output)
+            )
+        found, expected = (record_of(task, folder)["training"] for folder in (tmp_path, output))
+        assert found["seconds"] is None
+        assert found["losses"] == expected["losses"]
+
+    def test_shards_give_the_summary_of_one_run(self, finished, tmp_path):
+        plan, output, _ = finished
+        second, first = (Execution(1, Shard(i, 2)) for i in (2, 1))
+        assert run(STUDY, plan, tmp_path, execution=second) is None
+        assert unfinished(STUDY, plan, tmp_path) == [f"{ROWS[1]}, seed 0", "alexnet-untrained"]
+        assert run(STUDY, plan, tmp_path, execution=first) is not None
+        assert_same_summary(tmp_path, output)
+
+    @pytest.mark.slow
+    def test_ray_gives_the_summary_of_one_process(self, finished, tmp_path, monkeypatch):
+        """From where each row was left: one resumes inside its training, another begins."""
+        ray = pytest.importorskip("ray", reason="ray is not installed")
+        monkeypatch.delenv("RAY_ADDRESS", raising=False)
+        monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        # Workers find the settings of this module.
+        folders = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join(folders))
+        plan, output, _ = finished
+        stop_inside_training(row_task(plan), tmp_path)
+        try:
+            # With one job per core, each row has one thread, as in the run to compare with.
+            run(STUDY, plan, tmp_path, execution=Execution(available_cores(), engine="ray"))
+        finally:
+            ray.shutdown()
+        assert record_of(row_task(plan), tmp_path)["training"]["seconds"] is None
+        assert_same_summary(tmp_path, output)
+
+
+def stop_inside_training(task, output):
+    """Do the first stage of ``task`` and the first step of the second."""
+
+    def stop(_):
+        raise KeyboardInterrupt
+
+    advance(task, output, lambda _: None)
+    with pytest.raises(KeyboardInterrupt):
+        advance(task, output, stop)
+
+
+def assert_same_summary(one, other):
+    """Every column but the seconds."""
+    tables = [pd.read_csv(folder / "summary.csv") for folder in (one, other)]
+    pd.testing.assert_frame_equal(
+        *(table.drop(columns=["train_seconds", "eval_seconds"]) for table in tables)
     )
 
 
-@pytest.mark.parametrize("target", ["teacher", "judge"])
-def test_data_in_the_layout_of_bapps(finished, tmp_path, target):
-    """With a folder of BAPPS the teacher is measured on it, or its judgments are learnt."""
-    study, *_ = finished
-    for split in ("train", "val"):
-        (source,) = study.dataset(split).roots
-        shutil.copytree(source / "2afc" / split, tmp_path / "bapps" / "2afc" / split)
-    recipe = dataclasses.replace(TINY.recipe, target=target)
-    preset = dataclasses.replace(TINY, recipe=recipe, val_triplets=10)
-    on_bapps = Study("alexnet", preset, tmp_path / "run", data_root=tmp_path / "bapps")
-    (task,) = run(on_bapps, ["vanilla"], (0,), jobs=1)
-    assert on_bapps.teacher_path.is_file() == (target == "teacher")
-    assert read_distances(task.distances_path("trained"))["sample"].nunique() == 10
-    page = write_report(on_bapps, [task], "command")
-    assert "Accuracy is 2AFC against people's judgments." in page
-
-
-def test_other_settings_do_not_mix(finished):
-    study, *_ = finished
-    other = dataclasses.replace(study, max_shift=2)
-    with pytest.raises(ValueError, match="max_shift 3 there, 2 here"):
-        run(other, ROWS, (0,), jobs=1)
-
-
-def test_bad_arguments(cache, tmp_path):
-    with pytest.raises(ValueError, match=r"preset must be one of quick.*got 'huge'"):
-        preset_for("alexnet", "huge")
-    with pytest.raises(ValueError, match="data_root must be given with preset 'paper'"):
-        Study("alexnet", PRESETS["paper"], tmp_path)
-    with pytest.raises(ValueError, match="weights must name rows"):
-        Study("alexnet", TINY, tmp_path, weights={"resnet": tmp_path})
-    with pytest.raises(ValueError, match="rows must be among vanilla"):
-        run(Study("alexnet", TINY, tmp_path), ["resnet"], (0,), jobs=1)
-
-
-@pytest.mark.parametrize("table", ["backbones", "skip"])
-def test_report_of_other_tables(finished, tmp_path, table):
+@pytest.mark.parametrize(
+    ("table", "kind"), [("backbones", BackbonesSettings), ("skip", SkipSettings)]
+)
+def test_report_of_other_tables(finished, tmp_path, table, kind):
     """Several baselines, several architectures, rows without published numbers."""
-    study, tasks, _ = finished
-    other = dataclasses.replace(study, table=table, output=tmp_path)
-    rows = [RowTask(other, row, 0) for row in other.rows[:5]]
-    for i, row in enumerate(rows):  # with the distances of other networks
-        shutil.copytree(tasks[i % 2].folder, row.folder)
-    shutil.copytree(study.output / "references", tmp_path / "references")
-    page = write_report(other, rows, "command")
-    summary = pd.read_csv(tmp_path / "summary.csv")
-    differences = pd.read_csv(tmp_path / "differences.csv")
-    for row in (task.row for task in rows):
-        part = summary[summary["row"] == row.name]
+    plan, output, _ = finished
+    rows = table_rows(table)[:5]
+    settings = kind(rows=tuple(row.name for row in rows), n=16)
+    tasks = [RowTask("cpu", parts, settings, 0, row.name) for row in rows]
+    for i, task in enumerate(tasks):  # with the distances of other networks
+        shutil.copytree(output / row_task(plan, ROWS[i % 2]).folder, tmp_path / task.folder)
+    results = Results(Plan(settings), source_of(plan.settings), tmp_path, tasks)
+    made = tables(results)
+    for row in rows:
+        part = made["summary"][made["summary"]["row"] == row.name]
         assert set(part["arch"]) == {row.config.arch}
         assert set(part["skip"]) == {row.config.skip}
         assert part["published_rrf_1"].isna().all() == (table == "skip")
+        differences = made["differences"]
         compared = differences[differences["row"] == row.name]["comparison"].unique()
         assert list(compared) == ["trained - untrained"] + [
-            f"{state}: row - {name}" for name in row.baselines for state in STATES
+            f"{state.name}: row - {name}" for name in row.baselines for state in STATES
         ]
-        assert row.note in page
+    page = "\n\n".join(STUDIES[table].page(results, made))
+    assert all(row.note in page for row in rows)
     assert ("## Published" in page) == (table == "backbones")
     assert ("## Notes" in page) == (table == "skip")
+    assert list(STUDIES[table].figures(results, made)) == ["summary"]
 
 
 def test_multiply_accumulates_of_plain_alexnet():
@@ -202,163 +340,125 @@ def test_multiply_accumulates_of_plain_alexnet():
         + 7**2 * 5**2 * 64 * 192
         + 3**2 * 9 * (192 * 384 + 384 * 256 + 256 * 256)
     )
-    assert multiply_accumulates(BackboneConfig(), 64) == expected
+    task = row_task(plan_of())
+    # Three images per triplet, one epoch, three passes; and 12 images per triplet of four shifts.
+    assert task.work("training") == 3 * 8 * 3 * expected
+    assert task.work("untrained") == 12 * 16 * expected
 
 
-KILLED = """
-import sys
-from pathlib import Path
-import torch
-from robust_lpips.studies.ablation import run
-from robust_lpips.studies.study import Preset, Study
-from robust_lpips.training import Recipe
+class TestCommandLine:
+    def test_tables_have_presets_and_folders(self):
+        assert list(STUDIES) == list(TABLES)
+        for table, study in STUDIES.items():
+            settings = study.settings(image_size=48)
+            assert str(study.output_folder(settings)) == f"runs/ablation-{table}-quick-sample-48px"
+            small = table in ("backbones", "skip")
+            counts = [settings.count("train"), settings.count("val")]
+            assert counts == ([400, 240] if small else [500, 600])
+        assert AlexNetSettings(preset="standard").chosen_seeds == (0, 1, 2)
+        given = AlexNetSettings(preset="standard", n=5, n_train=6, seeds=(4,))
+        assert (given.count("val"), given.count("train"), given.chosen_seeds) == (5, 6, (4,))
 
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    recipe = Recipe("teacher", 1, 0, 5e-4, batch_size=4, dropout=0.0)
-    preset = Preset("tiny", recipe, 8, 16, checkpoint_every=1)
-    run(Study("alexnet", preset, Path(sys.argv[1])), {rows}, (0,), jobs=1)
-"""
-
-
-def test_killed_run_goes_on_where_it_stopped(finished, tmp_path):
-    """The rows that were finished stay as they are, and the end is that of a run in one go."""
-    study, tasks, _ = finished
-    script = tmp_path / "run.py"
-    script.write_text(KILLED.format(rows=ROWS))
-    process = subprocess.Popen(
-        [sys.executable, script, tmp_path / "run"], stderr=subprocess.DEVNULL, env=os.environ
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["--table", "all", "--rows", "vanilla"], "rows must be of"),
+            (["--table", "all", "--weights", f"vanilla={__file__}"], "weights must be of"),
+            (["--weights", "vanilla=no/such.pt"], "must be ROW=PATH"),
+            (["--preset", "paper"], "data_root must be given with preset 'paper'"),
+            (["--preset", "huge"], "invalid choice: 'huge'"),
+            (["--max-shift", "99"], "max_shift must be from 1"),
+            (["--table", "resnet"], "invalid choice: 'resnet'"),
+        ],
     )
-    resumed = dataclasses.replace(study, output=tmp_path / "run")
-    killed = [RowTask(resumed, task.row, 0) for task in tasks]
-    deadline = time.monotonic() + 120
-    while not any(task.record for task in killed):
-        assert time.monotonic() < deadline
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    done = [task.distances_path(s) for task in killed for s in STATES if s in task.record]
-    written = [path.stat().st_mtime_ns for path in done]
-    assert 0 < len(done) < 2 * len(STATES)
-    run(resumed, ROWS, (0,), jobs=1)
-    assert [path.stat().st_mtime_ns for path in done] == written
-    _assert_same_distances(tasks, killed)
-
-
-def test_training_goes_on_inside_an_epoch(finished, tmp_path):
-    """From the step after which it was stopped, to the same weights; its time is not known."""
-    study, tasks, _ = finished
-    stopped = RowTask(dataclasses.replace(study, output=tmp_path), tasks[0].row, 0)
-    _stop_inside_training(stopped)
-    assert read_checkpoint(stopped.checkpoint)["training"]["progress"]["step"] == 1
-    steps = []
-    stopped.advance(steps.append)
-    assert len(steps) == 1  # of two
-    stopped(lambda _: None)
-    _assert_same_distances(tasks[:1], [stopped])
-    record = stopped.record["training"]
-    assert record["seconds"] is None
-    assert record["losses"] == tasks[0].record["training"]["losses"]
-
-
-def _stop_inside_training(task):
-    """Do the first stage of ``task`` and the first step of the second."""
-
-    def stop(_):
-        raise KeyboardInterrupt
-
-    task.advance(lambda _: None)
-    with pytest.raises(KeyboardInterrupt):
-        task.advance(stop)
-
-
-def _assert_same_distances(some, others):
-    for one, other in zip(some, others, strict=True):
-        for state in STATES:
-            assert (
-                one.distances_path(state).read_bytes() == other.distances_path(state).read_bytes()
+    def test_refused_at_once(self, arguments, message, tmp_path, capsys):
+        with pytest.raises(SystemExit):
+            main_of(
+                STUDIES,
+                "--table",
+                "",
+                together=True,
+                arguments=[*arguments, "--output", str(tmp_path / "new")],
             )
+        assert message in capsys.readouterr().err
+        assert not (tmp_path / "new").exists()
+
+    def test_own_metric_is_measured_next_to_the_references(self, finished, tmp_path, capsys):
+        _, output, _ = finished
+        shutil.copytree(output, tmp_path / "run")
+        rows = ["--rows", *ROWS, "--device", "cpu", "--output", str(tmp_path / "run")]
+        main(STUDY, "", [*rows, "--metric", "test_ablation:halved_l1"])
+        summary = pd.read_csv(tmp_path / "run" / "summary.csv").set_index("row")
+        assert summary.loc["test_ablation:halved_l1", "state"] == "reference"
+        assert "test_ablation:halved_l1" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("first", [0, 1])
-def test_shards_make_the_whole(first):
-    tasks = list(range(11))
-    shards = [Shard(first + i, 4).of(tasks) for i in range(4)]
-    assert sorted(task for shard in shards for task in shard) == tasks
-    assert max(map(len, shards)) - min(map(len, shards)) <= 1
-    assert Shard().of(tasks) == tasks
+def halved_l1():
+    return lambda a, b: (a - b).abs().mean((1, 2, 3)) / 2
 
 
-@pytest.mark.parametrize(("index", "count"), [(5, 4), (-1, 4), (0, 0)])
-def test_shards_that_cannot_be(index, count):
-    with pytest.raises(ValueError, match=f"shard must be i/n.*got {index}/{count}"):
-        Shard(index, count)
+def point(row, state, family, stride, rrf, score) -> dict:
+    return {
+        "row": row,
+        "state": state,
+        "anti_alias": family,
+        "conv1_stride": stride,
+        "two_afc": score,
+        "two_afc_low": score - 3,
+        "two_afc_high": score + 2,
+        "rrf_1": rrf,
+        "rrf_1_low": rrf - 1.5,
+        "rrf_1_high": rrf + 1,
+        "published_two_afc": 70.5 + rrf / 100,
+        "published_rrf_1": rrf / 4,
+    }
 
 
-def test_shards_give_the_summary_of_one_run(finished, tmp_path):
-    study, *_ = finished
-    parted = dataclasses.replace(study, output=tmp_path)
-    run(parted, ROWS, (0,), jobs=1, shard=Shard(2, 2))
-    tasks = run(parted, ROWS, (0,), jobs=1, shard=Shard(2, 2))  # nothing is left of it
-    # The first shard of two has the first row and every second one from there on.
-    assert unfinished(parted, tasks) == [f"{ROWS[1]}, seed 0", "alexnet-untrained"]
-    tasks = run(parted, ROWS, (0,), jobs=1, shard=Shard(1, 2))
-    assert unfinished(parted, tasks) == []
-    write_report(parted, tasks, "command")
-    assert_same_summary(parted, study)
+def summary_table() -> pd.DataFrame:
+    rows = []
+    for i, (family, stride) in enumerate([("none", 4), ("blurpool", 2), ("blurpool", 1)]):
+        for state, rrf, score in (("untrained", 15.0, 65.0), ("trained", 6.0, 77.0)):
+            rows.append(point(f"row-{i}", state, family, stride, rrf - i, score + i / 10))
+    reference = point("L2", "reference", None, NAN, 13.0, 64.0)
+    return pd.DataFrame([*rows, reference | UNPUBLISHED])
 
 
-def assert_same_summary(one: Study, other: Study) -> None:
-    """Every column but the seconds."""
-    tables = [pd.read_csv(study.output / "summary.csv") for study in (one, other)]
-    pd.testing.assert_frame_equal(
-        *(table.drop(columns=["train_seconds", "eval_seconds"]) for table in tables)
+UNPUBLISHED = {"published_two_afc": NAN, "published_rrf_1": NAN}
+
+
+def pixels(figure) -> np.ndarray:
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3]
+
+
+class TestFigure:
+    @pytest.mark.parametrize(
+        ("states", "published", "panels"),
+        [
+            (("untrained", "trained", "reference"), True, 3),
+            (("untrained", "trained", "reference"), False, 2),
+            (("trained",), False, 1),
+            (("untrained",), False, 1),
+            (("trained",), True, 2),
+        ],
     )
+    def test_has_the_panels_that_it_has_data_for(self, states, published, panels):
+        table = summary_table().query("state in @states")
+        table = table if published else table.assign(**UNPUBLISHED)
+        figure = ablation_figure(table, "Heading\nconditions", "2AFC (%)")
+        assert len(figure.axes) == panels
+        image = pixels(figure)
+        # Nothing is cut off: the margins stay white.
+        assert (image[:, [0, 1, -2, -1]] == 255).all()
+        assert (image[[0, 1, -2, -1]] == 255).all()
 
+    def test_without_intervals(self):
+        table = summary_table()
+        bounds = [name for name in table if name.endswith(("_low", "_high"))]
+        figure = ablation_figure(table.assign(**dict.fromkeys(bounds, NAN)), "Heading", "2AFC (%)")
+        assert (pixels(figure) == BLURPOOL).all(axis=-1).any()
 
-@pytest.fixture
-def ray(monkeypatch):
-    """Ray, which starts a cluster of its own on this machine."""
-    ray = pytest.importorskip("ray", reason="ray is not installed")
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    yield ray
-    ray.shutdown()
-
-
-@pytest.mark.slow
-def test_ray_gives_the_summary_of_one_process(finished, ray, tmp_path):
-    """From where each row was left: one goes on inside its training, another begins."""
-    study, tasks, _ = finished
-    remote = dataclasses.replace(study, output=tmp_path / "remote")
-    begun = RowTask(remote, tasks[0].row, 0)
-    _stop_inside_training(begun)
-    written = begun.distances_path("untrained").stat().st_mtime_ns
-    # With one job a core, each row has one thread, as in the run to compare with.
-    tasks = run(remote, ROWS, (0,), available_cores(), engine="ray")
-    assert begun.distances_path("untrained").stat().st_mtime_ns == written
-    assert begun.record["training"]["seconds"] is None  # it began with what there was
-    write_report(remote, tasks, "command")
-    assert_same_summary(remote, study)
-    broken = dataclasses.replace(
-        remote, output=tmp_path / "broken", weights={"vanilla": tmp_path / "gone.pt"}
-    )
-    with pytest.raises(
-        RuntimeError, match=r"vanilla, seed 0 failed on Ray: FileNotFoundError.*gone\.pt"
-    ):
-        run(broken, ["vanilla"], (0,), available_cores(), engine="ray")
-
-
-def test_ray_that_is_not_installed(finished, monkeypatch, tmp_path):
-    study, *_ = finished
-    monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ModuleNotFoundError, match=r'pip install "robust-lpips\[ray\]"'):
-        run(dataclasses.replace(study, output=tmp_path), ROWS, (0,), engine="ray")
-
-
-def test_tables_with_vgg16_take_fewer_triplets():
-    for table in TABLES:
-        sizes = [preset_for(table, name).train_triplets for name in PRESETS]
-        assert sizes == [400 if table in ("backbones", "skip") else 500, 4000, None]
-    assert preset_for("skip", "quick").val_triplets == 240
+    def test_refuses_nothing(self):
+        with pytest.raises(ValueError, match="no rows"):
+            ablation_figure(summary_table()[:0], "Heading", "2AFC (%)")

@@ -1,28 +1,34 @@
-"""The study of the distance: what its rows are, and a small run of it."""
-
-import dataclasses
+"""The study of the distance: its rows, and a small run of it."""
 
 import pandas as pd
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from robust_lpips import RobustLPIPS
-from robust_lpips.evaluation import read_distances
+from robust_lpips.cli import main
+from robust_lpips.evaluation import paired_difference
 from robust_lpips.studies import distance
+from robust_lpips.studies.base import Plan, source_of, training
+from robust_lpips.studies.base.records import read
+from robust_lpips.studies.base.runner import Execution, run
+from robust_lpips.studies.base.tasks import next_stage
 from robust_lpips.studies.distance import (
+    MEASURED,
+    METRIC_FILE,
+    STUDY,
     VARIANTS,
-    Settings,
+    DistanceSettings,
     Variant,
-    VariantTask,
-    available,
+    curves_figure,
     keep_first_taps,
-    run,
     whole,
 )
 from robust_lpips.training import initialization
 
-SMALL = Settings(train_triplets=8, val_triplets=8, image_size=48, epochs=2, batch_size=4)
-CHOSEN = [v for v in VARIANTS if v.arch == "alexnet" and v.taps == 2]
+SMALL = {"n": 8, "n_train": 8, "image_size": 48, "epochs": 2, "batch_size": 4}
+ONE_JOB = Execution(jobs=1)
+NAN = float("nan")
 
 
 @pytest.fixture(scope="module")
@@ -31,12 +37,32 @@ def images():
     return torch.rand(2, 3, 3, 48, 48, generator=generator).mul(2).sub(1).unbind(1)
 
 
-@pytest.fixture
-def offline(monkeypatch):
+@pytest.fixture(scope="module", autouse=True)
+def offline():
+    """ImageNet's weights are unavailable."""
+
     def refuse(config):
         raise FileNotFoundError(f"the ImageNet weights of {config.arch} were not found. Tried: x")
 
-    monkeypatch.setitem(initialization._RELEASED, "imagenet", refuse)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(initialization._RELEASED, "imagenet", refuse)
+        distance.reason_unavailable.cache_clear()
+        yield
+    distance.reason_unavailable.cache_clear()
+
+
+def plan_of(**settings) -> Plan:
+    return Plan(DistanceSettings(**SMALL | {"arch": ("alexnet",)} | settings))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The plan and the folder of a finished run of AlexNet's rows, and its page."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ROBUST_LPIPS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr(distance, "VARIANTS", [v for v in VARIANTS if v.taps == 2])
+        plan, output = plan_of(), tmp_path_factory.mktemp("run")
+        yield plan, output, run(STUDY, plan, output, execution=ONE_JOB)
 
 
 def test_rows():
@@ -73,38 +99,98 @@ def test_both_distances_start_equal(images):
     torch.testing.assert_close(cosine, linear)
 
 
-def test_rows_without_weights_are_named(offline):
-    chosen, left_out = available(CHOSEN, seed=0)
-    assert [v.trunk for v in chosen] == ["untrained", "untrained"]
-    assert set(left_out) == {v.name for v in CHOSEN if v.trunk == "pretrained"}
-    assert set(left_out.values()) == {"the ImageNet weights of alexnet were not found"}
+class TestRun:
+    def test_rows_without_weights_are_left_out(self, finished):
+        _, output, page = finished
+        summary = pd.read_csv(output / "summary.csv")
+        assert list(summary["trunk"]) == ["untrained"] * 2
+        left_out = page.partition("## Left out")[2]
+        assert "pretrained-cosine" in left_out
+        assert "the ImageNet weights of alexnet were not found" in left_out
+        assert "Tried" not in left_out
+
+    def test_tables(self, finished):
+        plan, output, _ = finished
+        summary, differences, curves = (
+            pd.read_csv(output / f"{name}.csv") for name in ("summary", "differences", "curves")
+        )
+        assert list(summary["distance"]) == ["cosine", "linear"]
+        assert summary["two_afc"].between(0, 100).all()
+        assert list(curves["epoch"]) == [0, 1, 2] * 2
+        tasks = [task for task in STUDY.planned(plan) if task.variant.trunk == "untrained"]
+        cosine, linear = (task.distances(MEASURED, output) for task in tasks)
+        expected = paired_difference(linear, cosine)["difference"].tolist()
+        assert differences["difference"].tolist() == pytest.approx(expected)
+        # The cosine distance does not learn: its accuracy is the same after every epoch.
+        scores = dict(iter(curves.groupby("run", sort=False)["validation"]))
+        of_cosine, of_linear = scores.values()
+        assert of_cosine.nunique() == 1
+        assert of_cosine.iloc[0] == of_linear.iloc[0]
+        assert (output / "curves-alexnet.png").is_file()
+        assert [record["metric"] for record in read(output)] == list(summary["variant"])
+
+    def test_distances_are_those_of_the_metric_that_is_kept(self, finished):
+        plan, output, _ = finished
+        item = source_of(plan.settings).dataset[0]
+        for task in STUDY.planned(plan)[:2]:
+            table = task.distances(MEASURED, output)
+            metric = RobustLPIPS(weights=output / task.folder / MEASURED / METRIC_FILE)
+            found = table[(table["view"] == "full") & (table["sample"] == item["sample"])].iloc[0]
+            expected = metric(item["ref"], item["p0"]).item()
+            assert found["d0"] == pytest.approx(expected, rel=1e-5)
+
+    def test_again(self, finished, monkeypatch):
+        plan, output, page = finished
+        monkeypatch.setattr(training, "fit", None)  # nothing is trained again
+        assert run(STUDY, plan, output, execution=ONE_JOB) == page
+        with pytest.raises(ValueError, match="epochs 2 there, 3 here"):
+            run(STUDY, plan_of(epochs=3), output, execution=ONE_JOB)
+
+    def test_other_triplets_are_stale(self, finished):
+        _, output, _ = finished
+        for settings, stage in (({"n_train": 7}, "training"), ({"max_shift": 2}, MEASURED)):
+            task = STUDY.planned(plan_of(**settings))[0]
+            assert next_stage(task, output) == stage
 
 
-def test_small_run(offline, tmp_path, monkeypatch):
-    page = run(SMALL, tmp_path, CHOSEN, command="the command")
-    summary = pd.read_csv(tmp_path / "summary.csv")
-    assert list(summary["distance"]) == ["cosine", "linear"]
-    assert summary["two_afc"].between(0, 100).all()
-    assert "agreement with the released VGG-16 metric" in page
-    assert "pretrained-cosine" in page.partition("## Left out")[2]
-    curves = pd.read_csv(tmp_path / "curves.csv")
-    assert list(curves["epoch"]) == [0, 1, 2] * 2
-    assert (tmp_path / "curves-alexnet.png").is_file()
+def test_several_processes_are_refused(finished, tmp_path, monkeypatch):
+    plan, *_ = finished
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(ValueError, match="without torchrun"):
+        run(STUDY, plan, tmp_path)
 
-    tasks = [VariantTask(SMALL, v, tmp_path, "cpu") for v in CHOSEN if v.trunk == "untrained"]
-    for task in tasks:
-        stored = read_distances(task.distances_path)
-        first = SMALL.triplets("val")[0]
-        metric = RobustLPIPS(weights=task.folder / distance.METRIC_FILE)
-        row = stored[(stored["view"] == "full") & (stored["sample"] == first["sample"])].iloc[0]
-        assert metric(first["ref"], first["p0"]).item() == pytest.approx(row["d0"], rel=1e-5)
 
-    cosine, linear = (task.history() for task in tasks)
-    # The cosine distance does not learn: its accuracy is the same after every epoch.
-    assert len({record["validation"] for record in cosine}) == 1
-    assert cosine[0]["validation"] == linear[0]["validation"]
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--dropout", "1"], "dropout must be in"),
+        (["--learning-rate", "0"], "learning_rate must be above 0"),
+        (["--trunk", "pretrained", "--n", "2", "--n-train", "2"], "nothing can be measured"),
+        (["--max-shift", "99"], "max_shift"),
+    ],
+)
+def test_refused(arguments, message, finished, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(STUDY, "", [*arguments, "--device", "cpu", "--output", str(tmp_path / "new")])
+    assert message in capsys.readouterr().err
 
-    monkeypatch.setattr(distance, "fit", None)  # nothing is trained again
-    assert run(SMALL, tmp_path, CHOSEN, command="the command") == page
-    with pytest.raises(ValueError, match="epochs 2 there, 3 here"):
-        run(dataclasses.replace(SMALL, epochs=3), tmp_path, CHOSEN, command="the command")
+
+class TestFigure:
+    @pytest.mark.parametrize("count", [1, 12])
+    def test_several_runs_fit(self, count):
+        history = pd.DataFrame(
+            {"epoch": range(4), "loss": [NAN, 0.7, 0.6, 0.5], "validation": [0.7, 0.71, 0.72, 0.73]}
+        )
+        runs = [history.assign(run=f"a-long-name-of-run-{i}") for i in range(count)]
+        figure = curves_figure(pd.concat(runs), "Heading\nconditions", "2AFC (%)")
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        image = canvas.buffer_rgba()
+        # Nothing is cut off, though all lines end in one place: the margins stay white.
+        edges = torch.tensor(bytearray(image), dtype=torch.uint8).reshape(image.shape)
+        assert (edges[:, [0, 1, -2, -1]] == 255).all()
+        assert (edges[[0, 1, -2, -1]] == 255).all()
+
+    def test_refuses_nothing(self):
+        with pytest.raises(ValueError, match="no rows"):
+            curves_figure(pd.DataFrame(columns=["run", "epoch"]), "Heading", "2AFC (%)")

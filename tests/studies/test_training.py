@@ -1,8 +1,6 @@
-"""Training by the command line: what it writes, refuses and goes on with, and that it learns."""
+"""A training by the command line: what it writes, refuses and resumes."""
 
-import importlib.util
 import json
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,28 +9,29 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from robust_lpips import BackboneConfig, RobustLPIPS
-from robust_lpips.data import TwoAFCDataset, sample_dataset
-from robust_lpips.evaluation import measure, read_distances, summarize
-from robust_lpips.studies.training import Settings
-from robust_lpips.studies.triplets import evenly_spaced, triplets
-from robust_lpips.training import BEST, LAST, Recipe
+from robust_lpips.cli import main
+from robust_lpips.data import sample_dataset
+from robust_lpips.evaluation import measure, paired_difference, read_distances, summarize
+from robust_lpips.studies.base.records import read
+from robust_lpips.studies.base.runner import run
+from robust_lpips.studies.base.study import Plan
+from robust_lpips.studies.training import STUDY, TrainSettings, training_figure
+from robust_lpips.training import BEST, LAST, initialization
 from robust_lpips.training.session import Session
 from robust_lpips.weights import read_checkpoint
 
 SCRIPT = Path(__file__).parents[2] / "experiments" / "train.py"
 SIZE = 48
 SMALL = [
-    *("--image-size", str(SIZE), "--train-triplets", "9", "--val-triplets", "12"),
-    *("--epochs", "2", "--batch-size", "4", "--device", "cpu", "--checkpoint-every", "2"),
+    *("--image-size", str(SIZE), "--n-train", "9", "--n", "12", "--epochs", "2"),
+    *("--batch-size", "4", "--device", "cpu", "--checkpoint-every", "2"),
 ]
-FILES = {
-    *("settings.json", LAST, BEST, "steps.csv", "history.csv", "report.md", "training.png"),
-    *(f"distances-{state}.csv.gz" for state in ("before", "last", "best")),
-}
-LABEL = "agreement with the released VGG-16 metric"
+STATES = ("before", "last", "best")
+NAN = float("nan")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -62,14 +61,8 @@ def bapps(tmp_path_factory) -> Path:
     return root
 
 
-def start(*arguments: str) -> None:
-    """Run the script in this process."""
-    spec = importlib.util.spec_from_file_location("train", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", [str(SCRIPT), *map(str, arguments)])
-        module.main()
+def start(*arguments: object) -> None:
+    main(STUDY, "", [str(argument) for argument in arguments])
 
 
 @pytest.fixture(scope="module")
@@ -81,35 +74,42 @@ def finished(tmp_path_factory):
     return output, arguments
 
 
+def distances(output: Path, state: str) -> pd.DataFrame:
+    return read_distances(output / state / "distances.csv.gz")
+
+
 class TestRun:
     def test_files(self, finished):
         output, _ = finished
-        found = {path.name for path in output.iterdir()}
-        assert found - {"tensorboard"} == FILES
+        made = ("settings.json", "report.md", "training.png", "summary.csv", "differences.csv")
+        trained = (LAST, BEST, "steps.csv", "history.csv")
+        for name in (*made, *(f"training/{name}" for name in trained)):
+            assert (output / name).is_file()
         settings = json.loads((output / "settings.json").read_text())
         assert settings["config"]["arch"] == "alexnet"
-        assert settings["recipe"]["decay_epochs"] == 0  # as four of ten, of two
-        assert settings["train_triplets"] == 9
+        assert settings["n_train"] == 9
+        assert not {"resume", "checkpoint_every"} & set(settings)
 
-    def test_report(self, finished):
-        output, arguments = finished
+    def test_tables_and_records(self, finished):
+        output, _ = finished
         page = (output / "report.md").read_text(encoding="utf-8")
-        for text in (
-            LABEL,
-            "not with people",
-            f"sample set {SIZE}x{SIZE}, 9 training and 12 validation triplets, seed 0",
-            "largest shift 3 px",
-            "ranking loss",
-            shlex.join(["python", "experiments/train.py", *map(str, arguments)]),
-        ):
-            assert text in page
-        lines = {line.split(" |")[0]: line for line in page.splitlines() if line.startswith("| ")}
-        for state, name in (("before", "before training"), ("best", "at its best")):
-            mean = summarize(read_distances(output / f"distances-{state}.csv.gz")).iloc[-1]
-            line = next(line for key, line in lines.items() if key.strip("| ") == name)
+        summary, differences = (
+            pd.read_csv(output / f"{name}.csv") for name in ("summary", "differences")
+        )
+        for state, row in zip(STATES, summary.to_dict("records"), strict=True):
+            mean = summarize(distances(output, state)).iloc[-1]
             for quantity in ("two_afc", "rrf_1", "rrf_3"):
-                low, high = mean[f"{quantity}_low"], mean[f"{quantity}_high"]
-                assert f"{mean[quantity]:.1f} [{low:.1f}, {high:.1f}]" in line
+                names = [quantity, f"{quantity}_low", f"{quantity}_high"]
+                value, low, high = mean[names]
+                assert [row[name] for name in names] == pytest.approx([value, low, high])
+                assert f"{value:.1f} [{low:.1f}, {high:.1f}]" in page
+        expected = paired_difference(distances(output, "best"), distances(output, "before"))
+        found = differences["difference"].tolist()[-len(expected) :]
+        assert found == pytest.approx(expected["difference"].tolist())
+        before, last, best = read(output)
+        assert before["settings"]["arch"] == "alexnet"
+        assert before["weights"] != last["weights"]
+        assert best["scores"]["two_afc"] == summary.iloc[2, 2:5].tolist()
 
     def test_distances_are_those_of_the_checkpoints(self, finished):
         output, _ = finished
@@ -117,42 +117,39 @@ class TestRun:
         torch.manual_seed(0)
         metrics = {
             "before": RobustLPIPS(BackboneConfig(), weights=None, linear=True),
-            "last": RobustLPIPS(weights=output / LAST),
-            "best": RobustLPIPS(weights=output / BEST),
+            "last": RobustLPIPS(weights=output / "training" / LAST),
+            "best": RobustLPIPS(weights=output / "training" / BEST),
         }
         for state, metric in metrics.items():
             expected = measure(metric, dataset, progress=False)
-            found = read_distances(output / f"distances-{state}.csv.gz")
-            assert found["d1"].tolist() == pytest.approx(expected["d1"].tolist(), rel=1e-5)
+            assert distances(output, state)["d1"].tolist() == pytest.approx(
+                expected["d1"].tolist(), rel=1e-5
+            )
 
     def test_history_agrees_with_the_distances(self, finished):
         output, _ = finished
-        history = pd.read_csv(output / "history.csv")
+        history = pd.read_csv(output / "training" / "history.csv")
         for state, row in (("before", 0), ("last", -1)):
-            mean = summarize(read_distances(output / f"distances-{state}.csv.gz")).iloc[-1]
+            mean = summarize(distances(output, state)).iloc[-1]
             assert 100 * history["validation"].iloc[row] == pytest.approx(mean["two_afc"])
 
     def test_same_again(self, finished, tmp_path):
         output, arguments = finished
         start(*arguments[:-1], tmp_path)
         for name in ("history.csv", "steps.csv"):
-            assert (tmp_path / name).read_bytes() == (output / name).read_bytes()
+            found, expected = (folder / "training" / name for folder in (tmp_path, output))
+            assert found.read_bytes() == expected.read_bytes()
 
     def test_bapps_with_another_metric_as_teacher(self, bapps, tmp_path):
         """Its subsets, a part of its validation triplets, and distances that are kept."""
-        arguments = ["--data-root", bapps, "--image-size", SIZE, "--val-triplets", "4"]
+        arguments = ["--data-root", bapps, "--image-size", SIZE, "--n", "4"]
         arguments += ["--epochs", "1", "--target", "l2", "--dropout", "0", "--device", "cpu"]
         start(*arguments, "--output", tmp_path)
-        teacher = read_distances(tmp_path / "teacher.csv.gz")
+        teacher = read_distances(tmp_path / "distances" / "train" / "l2" / "distances.csv.gz")
         assert list(teacher["subset"].unique()) == ["traditional", "cnn", "mix"]
         assert set(teacher["view"]) == {"full"}
-        before = read_distances(tmp_path / "distances-before.csv.gz").query("view == 'full'")
+        before = distances(tmp_path, "before").query("view == 'full'")
         assert before["subset"].value_counts().to_dict() == {"cnn": 2, "color": 2}
-        page = (tmp_path / "report.md").read_text(encoding="utf-8")
-        assert "all training and 4 evenly spaced validation triplets" in page
-        assert "2AFC against people's judgments" in page
-        assert "the distances of l2 (distillation)" in page
-        assert LABEL not in page
 
 
 class TestResume:
@@ -170,28 +167,38 @@ class TestResume:
             start(*arguments[:-1], tmp_path)
         monkeypatch.undo()
         start(*arguments[:-1], tmp_path, "--resume")
+        found, expected = (folder / "training" for folder in (tmp_path, output))
         for name in ("history.csv", "steps.csv"):
-            assert (tmp_path / name).read_bytes() == (output / name).read_bytes()
-        found, expected = (read_checkpoint(folder / LAST) for folder in (tmp_path, output))
-        for name, value in expected["state_dict"].items():
-            assert torch.equal(found["state_dict"][name], value), name
+            assert (found / name).read_bytes() == (expected / name).read_bytes()
+        states = [read_checkpoint(folder / LAST)["state_dict"] for folder in (found, expected)]
+        for name, value in states[1].items():
+            assert torch.equal(states[0][name], value), name
 
-    def test_folder_that_holds_a_training(self, finished, capsys):
-        _, arguments = finished
-        with pytest.raises(SystemExit):
-            start(*arguments)
-        assert "holds a training already" in capsys.readouterr().err
+    def test_finished_training_is_reported_again(self, finished, monkeypatch, capsys):
+        output, arguments = finished
+        monkeypatch.setattr("robust_lpips.studies.base.training.fit", None)
+        start(*arguments, "--checkpoint-every", "7")
+        page = (output / "report.md").read_text(encoding="utf-8")
+        assert capsys.readouterr().out.startswith(page)
+
+    def test_another_process_joins_in_nothing_that_is_finished(self, finished, monkeypatch, capsys):
+        output, arguments = finished
+        monkeypatch.setenv("RANK", "1")
+        before = (output / "report.md").stat().st_mtime_ns
+        start(*arguments)
+        assert capsys.readouterr().out == ""
+        assert (output / "report.md").stat().st_mtime_ns == before
 
     def test_nothing_to_resume(self, tmp_path, capsys):
         with pytest.raises(SystemExit):
             start(*SMALL, "--output", tmp_path / "new", "--resume")
-        assert "holds no last.pt" in capsys.readouterr().err
-        assert not (tmp_path / "new").exists()
+        assert "last.pt to resume from" in capsys.readouterr().err
 
-    def test_other_settings(self, finished):
+    def test_other_settings(self, finished, capsys):
         _, arguments = finished
-        with pytest.raises(ValueError, match="seed 0 there, 1 here"):
-            start(*arguments, "--resume", "--seed", "1")
+        with pytest.raises(SystemExit):
+            start(*arguments, "--seed", "1")
+        assert "seed 0 there, 1 here" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -199,11 +206,13 @@ class TestResume:
     [
         (["--mode", "tune"], "init must name trained weights"),
         (["--blur-size", "5"], "blur_size=5 needs a blur"),
+        (["--arch", "resnet50"], "invalid choice"),
         (["--dropout", "1"], "dropout must be in"),
         (["--epochs", "2", "--decay-epochs", "3"], "decay_epochs must be from 0 to epochs"),
         (["--init", "no/such.pt"], "must be one of random"),
         (["--target", "people"], "must be one of judge, package.module:factory, l2"),
         (["--mode", "head"], "invalid choice"),
+        (["--max-shift", "99"], "max_shift"),
     ],
 )
 def test_refused_before_anything_is_written(arguments, message, tmp_path, capsys):
@@ -213,38 +222,83 @@ def test_refused_before_anything_is_written(arguments, message, tmp_path, capsys
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize(
-    ("target", "teacher"), [("judge", "vgg16"), ("teacher", None)], ids=["too many", "none"]
-)
-def test_a_teacher_belongs_to_its_target(target, teacher):
-    with pytest.raises(ValueError, match="teacher must be given with"):
-        Settings(recipe=Recipe(target=target), teacher=teacher)
+def test_settings_from_the_command_line():
+    settings = TrainSettings()
+    assert (settings.count("train"), settings.count("val")) == (500, 200)
+    on_bapps = TrainSettings(data_root=Path("bapps"))
+    assert (on_bapps.count("train"), on_bapps.count("val")) == (None, 2000)
+    assert settings.recipe.decay_epochs == 4
+    assert TrainSettings(epochs=2).recipe.decay_epochs == 0  # as four of ten
+    assert TrainSettings(target="l2").recipe.target == "teacher"
 
 
-class TestTriplets:
-    def test_evenly_spaced(self, bapps):
-        whole = TwoAFCDataset(bapps, "train", image_size=SIZE)
-        names = [(s.subset, s.sample) for s in whole.samples]
-        part = evenly_spaced(whole, 3)
-        assert [(item["subset"], item["sample"]) for item in part] == [names[i] for i in (0, 4, 8)]
-        assert evenly_spaced(whole, None) is whole
-        assert evenly_spaced(whole, 9) is whole
-        with pytest.raises(ValueError, match="n must be at least 1; got 0"):
-            evenly_spaced(whole, 0)
+def test_a_file_of_initial_weights_is_claimed_by_its_content(tmp_path):
+    path = tmp_path / "a.pt"
+    path.write_bytes(b"weights")
+    settings = TrainSettings(init=path)
+    claim = settings.claim()["init"]
+    path.write_bytes(b"others")
+    assert settings.claim()["init"] != claim
+    assert settings.record()["init"] == "a.pt"
 
-    def test_sample_set_where_no_root_is_given(self):
-        assert len(triplets(None, "val", 12, SIZE)) == 12
-        with pytest.raises(ValueError, match="n must be"):
-            triplets(None, "val", None, SIZE)
+
+def test_weights_that_are_unavailable(tmp_path, monkeypatch):
+    def refuse(config):
+        raise FileNotFoundError("the ImageNet weights were not found. Tried: x")
+
+    monkeypatch.setitem(initialization._RELEASED, "imagenet", refuse)
+    settings = TrainSettings(init="imagenet", n=12, n_train=9, image_size=SIZE)
+    with pytest.raises(ValueError, match=r"ImageNet weights were not found$"):
+        run(STUDY, Plan(settings), tmp_path)
 
 
 @pytest.mark.slow
 def test_two_processes(tmp_path):
     """``torchrun`` as it is typed; one report, of both."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    command += [str(SCRIPT), *SMALL, "--arch", "resnet18", "--output", str(tmp_path / "out")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("# Training") == 1
-    assert "torchrun --nproc_per_node=2 experiments/train.py" in done.stdout
-    assert len(pd.read_csv(tmp_path / "out" / "steps.csv")) == 2 * 2  # nine triplets by four
+    command += ["--", str(SCRIPT), *SMALL, "--arch", "resnet18", "--output", str(tmp_path / "out")]
+    for _ in range(2):  # the second time everything is finished
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("# Training") == 1
+    steps = pd.read_csv(tmp_path / "out" / "training" / "steps.csv")
+    assert len(steps) == 2 * 2  # nine triplets by four
+
+
+def history(epochs: int = 4) -> pd.DataFrame:
+    after = np.arange(1, epochs + 1)
+    return pd.DataFrame(
+        {
+            "epoch": np.arange(epochs + 1),
+            "loss": [NAN, *(0.7 / after)],
+            "accuracy": [NAN, *(0.7 + after / 100)],
+            "validation": 0.7 + np.arange(epochs + 1) / 90,
+        }
+    )
+
+
+def steps(epochs: int = 4) -> pd.DataFrame:
+    table = pd.DataFrame(
+        [(e, s) for e in range(epochs) for s in range(9)], columns=["epoch", "step"]
+    )
+    return table.assign(loss=0.7 / (1 + table["epoch"] + table["step"] / 9))
+
+
+class TestFigure:
+    def test_draws_what_there_is(self):
+        for table, lines in ((history(), 2), (history().assign(validation=None), 1)):
+            figure = training_figure(table, steps(), "Heading\nconditions", "2AFC (%)")
+            left, right = figure.axes
+            assert (len(left.lines), len(right.lines)) == (2, lines)
+            canvas = FigureCanvasAgg(figure)
+            canvas.draw()
+            image = np.asarray(canvas.buffer_rgba())
+            assert (image[:, [0, 1, -2, -1]] == 255).all()
+
+    def test_refuses_nothing(self):
+        for name, tables in (
+            ("history", (history()[:0], steps())),
+            ("steps", (history(), steps()[:0])),
+        ):
+            with pytest.raises(ValueError, match=f"{name} has no rows"):
+                training_figure(*tables, "Heading", "2AFC (%)")

@@ -23,6 +23,11 @@ def cores_per_task(jobs: int) -> int:
     return max(1, available_cores() // jobs)
 
 
+def is_first_process() -> bool:
+    """True in the only process of a run, and in the first of those that ``torchrun`` started."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
 def machine(device: str) -> str:
     """The device that computes and the version of torch, in words."""
     if torch.device(device).type == "cuda":

@@ -39,11 +39,13 @@ class Part:
         dataset: as :func:`robust_lpips.evaluation.measure` takes it.
         views: shifts of triplets; pairs have none.
         batch_size: items that are loaded at a time; 1 for images of several sizes.
+        gpu_batch_size: the same where a GPU computes. Default: ``batch_size``.
     """
 
     dataset: Dataset
     views: ShiftViews = field(default_factory=partial(ShiftViews, 0))
     batch_size: int = 50
+    gpu_batch_size: int | None = None
 
     @functools.cached_property
     def content(self) -> str:
@@ -66,13 +68,14 @@ class Part:
             tick: called with the share of items done since the last call.
         """
         total = len(self.dataset)
+        on_cpu = torch.device(device).type == "cpu"
         return measure(
             metric,
             self.dataset,
             self.views.max_shift,
             direction=self.views.direction,
             step=self.views.step,
-            batch_size=self.batch_size,
+            batch_size=self.batch_size if on_cpu else self.gpu_batch_size or self.batch_size,
             device=device,
             num_workers=loading_workers(device),
             progress=lambda items: tick(items / total),
@@ -177,6 +180,11 @@ def errors_leave_out() -> Iterator[None]:
 def portable(text: str) -> str:
     """``text`` without folders of this machine, which mean nothing where a page is read."""
     return text.replace(str(cache_dir()), "the cache folder").replace(f"{Path.home()}/", "~/")
+
+
+def first_sentence(error: Exception) -> str:
+    """The first sentence of an error; the others may tell paths of this machine."""
+    return portable(str(error).partition(". ")[0])
 
 
 class Identity(NamedTuple):

@@ -13,13 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from robust_lpips._files import read_json, write_json
 from robust_lpips._settings import differences
 from robust_lpips.comparison import check_names
+from robust_lpips.evaluation.precision import computing_in
 from robust_lpips.plotting import save
 from robust_lpips.studies.base import engines, ray_engine, records
 from robust_lpips.studies.base.engines import WHOLE, Shard
-from robust_lpips.studies.base.machine import available_cores
+from robust_lpips.studies.base.machine import available_cores, is_first_process
 from robust_lpips.studies.base.measuring import cached_parts
 from robust_lpips.studies.base.source import source_of
 from robust_lpips.studies.base.study import Plan, Results, Study, Tables
@@ -61,7 +64,8 @@ def run(
     """Do the tasks that are not finished; if none is left, write the report.
 
     Into ``output`` go ``settings.json``, the folders of the tasks, and what
-    :func:`write_report` writes.
+    :func:`write_report` writes. Of several processes that ``torchrun`` started, the first one does
+    all of this, and the others join in its tasks.
 
     Args:
         study: study to run.
@@ -71,7 +75,8 @@ def run(
         execution: how tasks are done.
 
     Returns:
-        The page; None where tasks are left to other shards: :func:`unfinished` names them.
+        The page; None where tasks are left to other shards: :func:`unfinished` names them. None in
+        other processes than the first.
 
     Raises:
         ValueError: if metrics are unknown or repeated, nothing can be measured, or ``output``
@@ -93,6 +98,9 @@ def finish(
     output = Path(output)
     if plan.metrics or study.default_metrics(plan.settings):
         check_names(plan.metrics)
+    if not is_first_process():
+        _join(study.planned(plan), output)
+        return None
     check_writable(output)
     # Data may have changed since an earlier run of this process.
     source_of.cache_clear()
@@ -176,6 +184,12 @@ def claim(output: Path, settings: Mapping[str, Any]) -> None:
             f"output: {output} holds results of different settings ({unlike}): choose another "
             "folder"
         )
+
+
+def _join(tasks: Sequence[Task], output: Path) -> None:
+    for task in tasks:
+        with computing_in("float32", torch.device(task.device)):
+            task.join(output)
 
 
 def _jobs(study: Study, plan: Plan, execution: Execution, count: int) -> int:

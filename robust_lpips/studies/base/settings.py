@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import Field, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,12 +22,14 @@ def option(
     choices: Collection[Any] | None = None,
     claimed: bool = True,
     metavar: str | None = None,
+    parse: Callable[[str], Any] | None = None,
 ) -> Any:
     """A field of a settings class, with what its command-line option needs.
 
     The option is the field's name with dashes. Its type comes from the annotation: ``int``,
     ``float``, ``str``, ``Path``, ``bool`` (a flag), each optionally ``| None``, a tuple of them
-    (several values), or a nested frozen dataclass, each of whose fields becomes an option.
+    (several values), or a nested frozen dataclass, each of whose fields becomes an option; another
+    type needs ``parse``.
 
     Args:
         default: value where the option is left out.
@@ -37,6 +39,7 @@ def option(
         choices: values allowed; of a tuple, values of its items.
         claimed: results depend on it, so that a folder holds results of one value only.
         metavar: name of the value in the command line's help.
+        parse: makes a value from its text on the command line; as ``type=`` of argparse.
     """
     metadata = {
         "help": help,
@@ -45,6 +48,7 @@ def option(
         "choices": None if choices is None else tuple(choices),
         "claimed": claimed,
         "metavar": metavar,
+        "parse": parse,
     }
     return field(default=default, metadata=metadata)
 
@@ -72,7 +76,7 @@ class Settings:
     def record(self) -> dict[str, Any]:
         """The same for records: paths by their last part, nothing that is None or empty."""
         return {
-            name: [_named(item) for item in value] if isinstance(value, tuple) else _named(value)
+            name: _named(value)
             for name, value in self._claimed_values().items()
             if value not in (None, ()) and not is_dataclass(value)
         }
@@ -83,8 +87,8 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class TripletSettings(Settings):
-    """Settings of studies on 2AFC triplets: BAPPS, or the embedded sample set.
+class DataSettings(Settings):
+    """The 2AFC triplets of a study: BAPPS, or the embedded sample set.
 
     Attributes:
         split: part of the data, ``"train"`` or ``"val"``.
@@ -105,7 +109,6 @@ class TripletSettings(Settings):
     )
     image_size: int = option(64, "side of the patches in pixels", least=1)
     max_shift: int = option(3, "largest shift in pixels; it decides the crop", least=1)
-    seed: int = option(0, "seed of random weights and of the intervals", least=0)
 
     split: ClassVar[str] = "val"
     sample_n: ClassVar[int] = 240
@@ -118,6 +121,18 @@ class TripletSettings(Settings):
         """The triplets; the sample set is built where it is missing."""
         n = self.sample_n if self.n is None and self.data_root is None else self.n
         return triplets(self.data_root, self.split, n, self.image_size)
+
+    def folder(self, name: str) -> str:
+        """Name of an output folder that says which triplets: NAME-DATA-SIZE."""
+        data = "sample" if self.data_root is None else "bapps"
+        return f"{name}-{data}-{self.image_size}px"
+
+
+@dataclass(frozen=True)
+class TripletSettings(DataSettings):
+    """Settings of studies on 2AFC triplets, with the seed of random weights."""
+
+    seed: int = option(0, "seed of random weights and of the intervals", least=0)
 
 
 def check_max_shift(max_shift: int, image_size: int) -> None:
@@ -175,4 +190,6 @@ def _claimed(value: Any) -> Any:
 
 
 def _named(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_named(item) for item in value]
     return value.name if isinstance(value, Path) else value

@@ -75,6 +75,14 @@ class Task(ABC):
             LeftOut: if the task cannot be done here.
         """
 
+    def join(self, output: Path) -> None:
+        """In the other processes of ``torchrun``: share the work of what the first one does.
+
+        Raises:
+            ValueError: if the task is done by one process.
+        """
+        raise ValueError(f"{self.name} is done by one process: start it without torchrun")
+
     def work(self, stage: str) -> float:
         """Amount of work of a stage in the unit that it ticks; by convention
         multiply-accumulates."""

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from robust_lpips.evaluation import ceilings_table
 from robust_lpips.studies.base.source import Source
 from robust_lpips.tables import with_interval
+
+if TYPE_CHECKING:  # its import takes seconds
+    from robust_lpips.training import Recipe
 
 
 def quantity_label(quantity: str) -> str:
@@ -41,12 +46,21 @@ def pivot_in_order(table: pd.DataFrame, index: str, columns: str, values: str) -
 
 
 def conditions(
-    source: Source, n: int, *, unit: str = "triplets", max_shift: int | None = None, seed: int
+    source: Source,
+    n: int,
+    *,
+    unit: str = "triplets",
+    n_train: int | None = None,
+    max_shift: int | None = None,
+    seed: int | Sequence[int],
 ) -> str:
-    """Data set, number and size of its items, largest shift and seed, in one line."""
+    """Data set, number and size of its items, largest shift and seeds, in one line."""
     size = f" of {source.size}" if source.size else ""
+    trained = "" if n_train is None else f", training on {n_train}"
     shift = "" if max_shift is None else f", largest shift {max_shift} px"
-    return f"{source.name}, {n} {unit}{size}{shift}, seed {seed}"
+    seeds = [seed] if isinstance(seed, int) else list(seed)
+    named = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+    return f"{source.name}, {n} {unit}{size}{trained}{shift}, {named}"
 
 
 def figure_title(heading: str, *lines: str) -> str:
@@ -64,3 +78,49 @@ def left_out_blocks(left_out: Mapping[str, str]) -> list[str]:
         names.setdefault(reason, []).append(name)
     lines = [f"- {', '.join(which)}: {reason}" for reason, which in names.items()]
     return ["## Left out", "\n".join(lines)] if lines else []
+
+
+def quantities_note(source: Source) -> str:
+    """Definitions of accuracy and of r_rf, for the head of a table; without a full stop."""
+    return (
+        f"accuracy: {source.accuracy}, in percent; r_rf n: share of triplets whose ranking a shift "
+        "of n pixels flips, in percent"
+    )
+
+
+def ceilings_note(distances: pd.DataFrame) -> str:
+    """The best accuracy that judgments allow, one sentence, from a table of distances."""
+    best = ceilings_table(distances).iloc[-1]
+    return (
+        f"Accuracy that the judgments allow: an oracle {best['oracle']:.2f} %, one more person "
+        f"{best['one_more_person']:.2f} %."
+    )
+
+
+def recipe_note(recipe: Recipe) -> str:
+    """Epochs, batch size, optimizer and dropout of a training, in a few words."""
+    decay = f", the last {recipe.decay_epochs} at lower rates" if recipe.decay_epochs else ""
+    return (
+        f"{recipe.epochs} epoch{'s' if recipe.epochs > 1 else ''}{decay}, batch "
+        f"{recipe.batch_size}, Adam at {recipe.learning_rate:g}, dropout {recipe.dropout:g}"
+    )
+
+
+def difference_rows(
+    differences: pd.DataFrame, keys: Sequence[str], quantities: Sequence[str]
+) -> pd.DataFrame:
+    """Cells of paired differences: one row per value of ``keys``, one column per quantity.
+
+    Where a cell has several rows, of several seeds, it is their mean ± standard deviation.
+    """
+    lines = []
+    for labels, group in differences.groupby(list(keys), sort=False):
+        line = dict(zip(keys, labels, strict=True))
+        for quantity in quantities:
+            rows = group[group["quantity"] == quantity]
+            found = rows["difference"]
+            several = f"{found.mean():+.1f} ± {found.std():.1f}"
+            single = difference_cell(rows.iloc[0])
+            line[quantity_label(quantity)] = several if len(rows) > 1 else single
+        lines.append(line)
+    return pd.DataFrame(lines)

@@ -90,7 +90,7 @@ def row_scores(own: Tables, base: Tables | None = None, seed: int = 0) -> pd.Dat
     names = {HORIZONTAL: {name: name for name in ("two_afc", *shifts)}}
     names |= {part: {column: name} for part, (_, column, name) in DIRECTIONS.items()}
     found = [
-        scores_and_differences(own[part], base and base[part], columns, _N_BOOT, seed)
+        scores_and_differences(own[part], (base or {}).get(part), columns, _N_BOOT, seed)
         for part, columns in names.items()
     ]
     more = [("warp_over_noise", *median_ratio(own[WARP], _N_BOOT, generator(seed, WARP)))]
@@ -103,14 +103,13 @@ def row_scores(own: Tables, base: Tables | None = None, seed: int = 0) -> pd.Dat
 
 def page(results: Results[BeyondSettings], tables: Tables) -> list[str]:
     """Accuracy, shifts and cost of each row, with the terms explained."""
-    settings, source, rows = results.settings, results.source, _complete(results)
-    summary = tables["summary"]
+    settings, source = results.settings, results.source
+    rows, summary = _complete(results), tables["summary"]
     cells = _wide(summary, rows)
-    designs = dict.fromkeys(row.design for row in rows)
+    designs = [f"- {row.design.title}: {row.design.meaning}" for row in rows]
     shown = {row.name for row in rows} | set(results.left_out)
     alone = [row.name for row in chosen_variants(settings.rows) if row.name not in shown]
     judged = not source.by_people and any(row.base == JUDGE for row in rows)
-    random = any("untrained" in row.base for row in rows)
     flips = {f"rrf_{n}": words.quantity_label(f"rrf_{n}") for n in range(1, settings.max_shift + 1)}
     accuracy = {
         "two_afc": source.accuracy_label,
@@ -131,8 +130,8 @@ def page(results: Results[BeyondSettings], tables: Tables) -> list[str]:
         "beyond",
         source=source,
         conditions=_conditions(results, tables),
-        designs="\n".join(f"- {design.title}: {design.meaning}" for design in designs),
-        untrained="untrained AlexNet" if random else None,
+        designs="\n".join(dict.fromkeys(designs)),
+        untrained="untrained AlexNet" if any("untrained" in row.base for row in rows) else None,
         judge=JUDGE if judged else None,
         alone=", ".join(alone) or None,
         window=f"{settings.image_size}x{settings.image_size - settings.max_shift} pixels",

@@ -5,6 +5,8 @@ download. Left out: drawings, charts, logos, pages of text; the right view of th
 would count the scene of the left one twice; and ``microaneurysms``, which is 102 pixels wide.
 """
 
+import hashlib
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -47,6 +49,20 @@ def photograph_path(file: str) -> Path:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: expected this photograph inside scikit-image's wheel")
     return path
+
+
+@cache
+def photograph_digests() -> dict[str, str]:
+    """SHA-256 of the file of each photograph, by name.
+
+    Raises:
+        FileNotFoundError: a photograph is not where scikit-image keeps it.
+    """
+    files = {name: file for split in PHOTOGRAPHS.values() for name, file in split.items()}
+    return {
+        name: hashlib.sha256(photograph_path(file).read_bytes()).hexdigest()
+        for name, file in files.items()
+    }
 
 
 def load_photographs(split: str, smallest_side: int = 1) -> dict[str, np.ndarray]:

@@ -1,27 +1,23 @@
-"""The table of designs beyond the paper: rows, measurements, scores, figure and runs."""
+"""The table of designs beyond the paper: scores, figure and runs."""
 
-import copy
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from PIL import Image
 
 from robust_lpips.cli import main
-from robust_lpips.comparison import MetricUnavailable
-from robust_lpips.data import TwoAFCDataset
+from robust_lpips.comparison import MetricUnavailable, designs
 from robust_lpips.evaluation import rank_flip_rate
 from robust_lpips.studies import beyond
 from robust_lpips.studies.base import LeftOut, MetricTask, Plan
 from robust_lpips.studies.base.records import read
 from robust_lpips.studies.base.runner import run
 from robust_lpips.studies.base.tasks import RECORD_FILE, staleness
-from robust_lpips.studies.beyond import STUDY, row_scores, rows
-from robust_lpips.studies.beyond.figure import pareto_figure, pareto_front
-from robust_lpips.studies.beyond.measuring import SEVERITY, BeyondSettings, TimeTask, WarpedAndNoisy
-from robust_lpips.studies.beyond.rows import NETWORKS, ROWS, chosen, reconfigured
+from robust_lpips.studies.beyond import STUDY, row_scores
+from robust_lpips.studies.beyond.figure import pareto_figure
+from robust_lpips.studies.beyond.measuring import BeyondSettings, TimeTask
 
 BASE = "alexnet-shift-tolerant"
 FEW = [f"{BASE}-registered", "alexnet-untrained"]
@@ -112,9 +108,11 @@ def test_other_weights_make_results_stale(root, tmp_path, monkeypatch):
     run(STUDY, Plan(settings), tmp_path)
     found = STUDY.planned(Plan(settings))
     assert not any(staleness(task, tmp_path) for task in found)
-    original = rows.load_metric
+    original = designs.load_metric
     # Identities are computed once per process: the same weights under a new function.
-    monkeypatch.setattr(rows, "load_metric", lambda name, device, seed: original(name, device, 9))
+    monkeypatch.setattr(
+        designs, "load_metric", lambda name, device, seed: original(name, device, 9)
+    )
     beyond.measuring.identity_of.cache_clear()
     stale = [staleness(task, tmp_path) for task in found]
     beyond.measuring.identity_of.cache_clear()
@@ -130,14 +128,14 @@ def test_the_sample_set_has_photographs_as_clusters(tmp_path):
 
 
 def test_rows_whose_network_is_unavailable_are_left_out(root, tmp_path, monkeypatch):
-    original = rows.load_metric
+    original = designs.load_metric
 
     def load(name, device, seed):
         if name == "alexnet-vanilla":
             raise MetricUnavailable(f"{name} needs weights in {Path.home()}/cache")
         return original(name, device, seed)
 
-    monkeypatch.setattr(rows, "load_metric", load)
+    monkeypatch.setattr(designs, "load_metric", load)
     design = "alexnet-vanilla-jittered"
     with pytest.raises(ValueError, match="nothing can be measured: alexnet-vanilla"):
         run(STUDY, Plan(settings_of(root, [design])), tmp_path)
@@ -226,45 +224,7 @@ def test_a_row_equal_to_its_base_differs_in_nothing():
     assert (scores[[name for name in scores.index if name.endswith("_difference")]] == 0).all()
 
 
-def test_warps_are_mild_noise_is_seen_and_both_are_drawn_once(root):
-    dataset = TwoAFCDataset(root, image_size=64)
-    items = [WarpedAndNoisy(dataset)[i] for i in (0, 1)]
-    for item, again in zip(items, (WarpedAndNoisy(dataset)[i] for i in (0, 1)), strict=True):
-        noise = (item["p1"].double() - item["ref"].double()).std() / 255
-        assert noise == pytest.approx(SEVERITY * 0.15, rel=0.05)
-        assert not torch.equal(item["p0"], item["ref"])
-        assert torch.equal(item["p0"], again["p0"])
-    other = WarpedAndNoisy(dataset, seed=1)[0]
-    assert not torch.equal(other["p1"], items[0]["p1"])
-
-
-@pytest.mark.parametrize("design", NETWORKS[BASE], ids=lambda design: design.name)
-def test_evaluations_are_those_that_the_network_does(design, metric, image_pair):
-    network = metric.unfuse()
-    made = design.factory(network)
-    seen = []
-    backbone = getattr(made, "metric", made).unfuse().backbone
-    backbone.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
-    with torch.inference_mode():
-        made(*image_pair("photographs", 3, 64, 64))
-    assert sum(seen) == 3 * design.evaluations
-
-
-def test_reconfigured_has_the_weights_and_leaves_the_metric(metric, image_pair):
-    before = copy.deepcopy(metric.state_dict())
-    made = reconfigured(metric, blur_size=5)
-    assert made.config.blur_size == 5
-    assert all(torch.equal(value, before[name]) for name, value in made.state_dict().items())
-    assert metric.config.blur_size == 3
-    pair = image_pair("photographs", 2, 64, 64)
-    assert torch.equal(reconfigured(metric)(*pair), metric(*pair))
-    assert not torch.allclose(made(*pair), metric(*pair), rtol=0.01)
-
-
-def test_rows():
-    assert [row.name for row in chosen()] == list(ROWS)
-    assert {row.base for row in chosen()} == set(NETWORKS)
-    assert [row.name for row in chosen([f"{BASE}-jittered"])] == [BASE, f"{BASE}-jittered"]
+def test_unknown_rows_are_refused():
     with pytest.raises(ValueError, match="rows must be one of alexnet-shift-tolerant, "):
         BeyondSettings(rows=("alexnet",))
 
@@ -277,11 +237,6 @@ def points(rrf, accuracy) -> pd.DataFrame:
     return table.assign(
         network="a", design=names, base=table.index == 0, **dict.fromkeys(ends, np.nan)
     )
-
-
-def test_front_by_hand():
-    front = pareto_front(points([3.0, 1.0, 1.0, 2.0, 4.0], [80.0, 70.0, 60.0, 65.0, 90.0]))
-    assert front["design"].tolist() == ["design 1", "design 0", "design 4"]
 
 
 def test_figure():

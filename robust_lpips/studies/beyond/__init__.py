@@ -9,33 +9,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from robust_lpips.comparison.designs import Variant, chosen_variants
 from robust_lpips.data.sample import JUDGE
-from robust_lpips.evaluation import (
-    FULL,
-    max_shift_of,
-    paired_difference,
-    photograph,
-    summarize,
-    view_name,
-)
-from robust_lpips.evaluation.bootstrap import bootstrap_weights, cluster_codes, generator, interval
-from robust_lpips.studies.base import (
-    Record,
-    Results,
-    Study,
-    Tables,
-    conditions,
-    interval_cells,
-    quantity_label,
-    rank_flip_columns,
-    with_bounds,
-)
+from robust_lpips.data.warped import SEVERITY
+from robust_lpips.evaluation import max_shift_of
+from robust_lpips.evaluation.bootstrap import generator
+from robust_lpips.evaluation.variants import median_ratio, scores_and_differences, verdicts_kept
+from robust_lpips.studies.base import Record, Results, Study, Tables, filled, with_bounds, words
 from robust_lpips.studies.beyond.figure import pareto_figure
 from robust_lpips.studies.beyond.measuring import (
     BATCH,
@@ -43,22 +27,18 @@ from robust_lpips.studies.beyond.measuring import (
     HORIZONTAL,
     PARTS,
     ROUNDS,
-    SEVERITY,
     WARP,
     BeyondSettings,
     TimeTask,
     parts,
     tasks,
 )
-from robust_lpips.studies.beyond.rows import Row, chosen
 from robust_lpips.tables import to_markdown
 
 _N_BOOT = 1000
 _ENDS = ["value", "low", "high"]
 _COLUMNS = ["quantity", *_ENDS, "n"]
 _DIGITS = {"warp_over_noise": 3, "evaluations": 0, "relative_time": 2}
-
-Scored = tuple[float, float, float, int]
 
 
 def tables(results: Results[BeyondSettings]) -> dict[str, pd.DataFrame]:
@@ -109,91 +89,60 @@ def row_scores(own: Tables, base: Tables | None = None, seed: int = 0) -> pd.Dat
     shifts = [f"rrf_{n}" for n in range(1, max_shift_of(own[HORIZONTAL]) + 1)]
     names = {HORIZONTAL: {name: name for name in ("two_afc", *shifts)}}
     names |= {part: {column: name} for part, (_, column, name) in DIRECTIONS.items()}
-    found = []
-    for part, columns in names.items():
-        scores = summarize(own[part], _N_BOOT, seed).iloc[-1]
-        found += [(name, *_ends(scores, column), scores["n"]) for column, name in columns.items()]
-        if base is not None:
-            differences = paired_difference(own[part], base[part], _N_BOOT, seed)
-            differences = differences.set_index("quantity")[["difference", "low", "high"]]
-            found += [
-                (f"{name}_difference", *differences.loc[column], scores["n"])
-                for column, name in columns.items()
-            ]
+    found = [
+        scores_and_differences(own[part], (base or {}).get(part), columns, _N_BOOT, seed)
+        for part, columns in names.items()
+    ]
+    more = [("warp_over_noise", *median_ratio(own[WARP], _N_BOOT, generator(seed, WARP)))]
     if base is not None:
-        found.append(("verdicts_kept", *_verdicts_kept(own[HORIZONTAL], base[HORIZONTAL], seed)))
-    found.append(("warp_over_noise", *_warp_over_noise(own[WARP], seed)))
-    return pd.DataFrame(found, columns=_COLUMNS).astype({"n": int})
+        kept = verdicts_kept(own[HORIZONTAL], base[HORIZONTAL], _N_BOOT, seed)
+        more.insert(0, ("verdicts_kept", *kept))
+    found.append(pd.DataFrame(more, columns=_COLUMNS))
+    return pd.concat(found, ignore_index=True).astype({"n": int})
 
 
-def page(results: Results[BeyondSettings], tables: Tables) -> Iterator[str]:
+def page(results: Results[BeyondSettings], tables: Tables) -> list[str]:
     """Accuracy, shifts and cost of each row, with the terms explained."""
-    settings, source, rows = results.settings, results.source, _complete(results)
-    counts = tables["summary"].drop_duplicates("quantity").set_index("quantity")["n"]
-    cells = _wide(tables["summary"], rows)
-    yield "# Designs beyond the paper"
-    yield (
-        f"{_conditions(results, tables)}. {source.judged_by} In brackets: 95 % bootstrap "
-        f"intervals{source.clustered}."
-    )
-    designs = dict.fromkeys(row.design for row in rows)
-    yield "\n".join(f"- {design.title}: {design.meaning}" for design in designs)
-    if any("untrained" in row.base for row in rows):
-        yield (
-            "The untrained AlexNet has random weights: it shows the effect of a design where "
-            "nothing was learnt."
-        )
-    if not source.by_people and any(row.base == JUDGE for row in rows):
-        yield (
-            f"{JUDGE} is the judge itself: unchanged, its agreement is 100 % by construction, and "
-            "its designs can only lose."
-        )
+    settings, source = results.settings, results.source
+    rows, summary = _complete(results), tables["summary"]
+    cells = _wide(summary, rows)
+    designs = [f"- {row.design.title}: {row.design.meaning}" for row in rows]
     shown = {row.name for row in rows} | set(results.left_out)
-    if alone := [row.name for row in chosen(settings.rows) if row.name not in shown]:
-        yield f"Not shown, because their networks are left out: {', '.join(alone)}."
-    yield "## Accuracy, horizontal shifts and cost"
-    yield (
-        f"Accuracy is {source.accuracy}, in percent, on the uncropped patches. difference: to the "
-        "unchanged network, paired over the same triplets, in percentage points. verdicts kept: "
-        "share of triplets that are ranked as the unchanged network ranks them, unshifted, in "
-        "percent. r_rf n: share of triplets whose ranking a shift of n pixels flips, in percent, "
-        f"on windows of {settings.image_size}x{settings.image_size - settings.max_shift} pixels. "
-        "evaluations: images that go through the network for one pair, by construction. time of a "
-        "pair: in units of the unchanged network's, measured here, the median of "
-        f"{ROUNDS} rounds in which the two take turns with {BATCH} unshifted pairs."
-    )
-    flips = {f"rrf_{n}": quantity_label(f"rrf_{n}") for n in range(1, settings.max_shift + 1)}
-    yield _markdown(
-        cells,
-        {
-            "two_afc": source.accuracy_label,
-            "two_afc_difference": "difference",
-            "verdicts_kept": "verdicts kept",
-            **flips,
-            "rrf_1_difference": "r_rf 1, difference",
-            "evaluations": "evaluations",
-            "relative_time": "time of a pair",
-        },
-    )
-    yield "## Other shifts, and warps"
-    # At severity 1 the warp moves points by a twentieth of the side.
-    yield (
-        f"r_rf on {counts['rrf_0.5']} evenly spaced triplets at a largest shift of 1 pixel, so "
-        "that windows are larger than above. Shifts by half a pixel are bicubic, which itself "
-        "blurs. warp / noise: the median over their references of d(ref, warped) / d(ref, noisy). "
-        f"The warp (`cubic_warp`) moves 5 by 5 points of the patch by "
-        f"{SEVERITY * settings.image_size / 20:g} px, each in its own direction; the noise "
-        f"(`gaussian_white_noise`) is visible; both have severity {SEVERITY:g}. Where the ratio "
-        "falls far below the unchanged network's, the design no longer sees small local changes."
-    )
-    yield _markdown(
-        cells,
-        {
-            "rrf_1_vertical": "r_rf 1, vertical",
-            "rrf_1_diagonal": "r_rf 1, diagonal",
-            "rrf_0.5": "r_rf 0.5",
-            "warp_over_noise": "warp / noise",
-        },
+    alone = [row.name for row in chosen_variants(settings.rows) if row.name not in shown]
+    judged = not source.by_people and any(row.base == JUDGE for row in rows)
+    flips = {f"rrf_{n}": words.quantity_label(f"rrf_{n}") for n in range(1, settings.max_shift + 1)}
+    accuracy = {
+        "two_afc": source.accuracy_label,
+        "two_afc_difference": "difference",
+        "verdicts_kept": "verdicts kept",
+        **flips,
+        "rrf_1_difference": "r_rf 1, difference",
+        "evaluations": "evaluations",
+        "relative_time": "time of a pair",
+    }
+    others = {
+        "rrf_1_vertical": "r_rf 1, vertical",
+        "rrf_1_diagonal": "r_rf 1, diagonal",
+        "rrf_0.5": "r_rf 0.5",
+        "warp_over_noise": "warp / noise",
+    }
+    return filled(
+        "beyond",
+        source=source,
+        conditions=_conditions(results, tables),
+        designs="\n".join(dict.fromkeys(designs)),
+        untrained="untrained AlexNet" if any("untrained" in row.base for row in rows) else None,
+        judge=JUDGE if judged else None,
+        alone=", ".join(alone) or None,
+        window=f"{settings.image_size}x{settings.image_size - settings.max_shift} pixels",
+        rounds=ROUNDS,
+        batch=BATCH,
+        accuracy=_markdown(cells, accuracy),
+        n_more=summary.loc[summary["quantity"] == "rrf_0.5", "n"].iloc[0],
+        # At severity 1 the warp moves points by a twentieth of the side.
+        moved=SEVERITY * settings.image_size / 20,
+        severity=SEVERITY,
+        others=_markdown(cells, others),
     )
 
 
@@ -212,7 +161,7 @@ def records(results: Results[BeyondSettings], tables: Tables) -> Iterator[Record
     wide = _wide(tables["summary"], _complete(results))
     n = tables["summary"].query("quantity == 'two_afc'").set_index("row")["n"]
     for row in wide.to_dict("records"):
-        scores = with_bounds(row, ["two_afc", *rank_flip_columns(wide)])
+        scores = with_bounds(row, ["two_afc", *words.rank_flip_columns(wide)])
         yield Record(row["row"], n[row["row"]], scores, results.weights[row["row"]])
 
 
@@ -236,40 +185,15 @@ STUDY = Study(
 )
 
 
-def _complete(results: Results[BeyondSettings]) -> list[Row]:
+def _complete(results: Results[BeyondSettings]) -> list[Variant]:
     """Rows of which everything is measured, the base included."""
     done = set.intersection(*(set(results.distances(part)) for part in PARTS))
     timed = {task.metric for task in results.of(TimeTask)}
-    rows = [row for row in chosen(results.settings.rows) if {row.name, row.base} <= done]
+    rows = [row for row in chosen_variants(results.settings.rows) if {row.name, row.base} <= done]
     return [row for row in rows if row.is_base or row.name in timed]
 
 
-def _verdicts_kept(own: pd.DataFrame, base: pd.DataFrame, seed: int) -> Scored:
-    """Percentage of triplets that both rank alike unshifted, its interval, number of triplets."""
-    # The other metric takes the place of a shift in r_rf.
-    own, base = (table[table["view"] == FULL] for table in (own, base))
-    views = [base, base.assign(view=view_name(0)), own.assign(view=view_name(1))]
-    scores = summarize(pd.concat(views), _N_BOOT, seed).iloc[-1]
-    value, low, high = _ends(scores, "rrf_1")
-    return 100 - value, 100 - high, 100 - low, scores["n"]
-
-
-def _warp_over_noise(table: pd.DataFrame, seed: int) -> Scored:
-    """Median of d0 / d1, its interval, number of patches."""
-    ratios = (table["d0"] / table["d1"]).to_numpy()
-    codes = cluster_codes(list(table["sample"]), photograph)
-    low = high = math.nan
-    if codes.max() > 0:
-        weights = chain.from_iterable(bootstrap_weights(codes, _N_BOOT, generator(seed, WARP)))
-        low, high = interval(np.array([np.median(np.repeat(ratios, each)) for each in weights]))
-    return float(np.median(ratios)), float(low), float(high), len(ratios)
-
-
-def _ends(scores: pd.Series, column: str) -> tuple[float, float, float]:
-    return scores[column], scores[f"{column}_low"], scores[f"{column}_high"]
-
-
-def _wide(summary: pd.DataFrame, rows: Sequence[Row]) -> pd.DataFrame:
+def _wide(summary: pd.DataFrame, rows: Sequence[Variant]) -> pd.DataFrame:
     """One row per design: ``row, network, design, base``, and the quantities with their bounds."""
     table = summary.pivot(index="row", columns="quantity", values=_ENDS)
     table.columns = [name if end == "value" else f"{name}_{end}" for end, name in table.columns]
@@ -280,17 +204,15 @@ def _wide(summary: pd.DataFrame, rows: Sequence[Row]) -> pd.DataFrame:
 
 def _markdown(cells: pd.DataFrame, columns: Mapping[str, str]) -> str:
     """The quantities of ``columns`` that there are, under their labels."""
-    table = cells[["network", "design"]].assign(
-        **{
-            label: interval_cells(cells, name, _DIGITS.get(name, 1))
-            for name, label in columns.items()
-            if name in cells
-        }
-    )
-    return to_markdown(table)
+    found = {
+        label: words.interval_cells(cells, name, _DIGITS.get(name, 1))
+        for name, label in columns.items()
+        if name in cells
+    }
+    return to_markdown(cells[["network", "design"]].assign(**found))
 
 
 def _conditions(results: Results[BeyondSettings], tables: Tables) -> str:
     settings, summary = results.settings, tables["summary"]
     n = summary.loc[summary["quantity"] == "two_afc", "n"].iloc[0]
-    return conditions(results.source, n, max_shift=settings.max_shift, seed=settings.seed)
+    return words.conditions(results.source, n, max_shift=settings.max_shift, seed=settings.seed)

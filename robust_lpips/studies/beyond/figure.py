@@ -4,28 +4,17 @@ from __future__ import annotations
 
 import itertools
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from robust_lpips.plotting import (
-    GREY,
-    INK,
-    KEY,
-    LINES,
-    RRF,
-    SHAPES,
-    figure,
-    interval_bars,
-    marker,
-    panels,
-    place_labels,
-)
+from robust_lpips import plotting
+from robust_lpips.evaluation.variants import pareto_front
+from robust_lpips.plotting import GREY, INK, figure, marker, panels
 
 _ALL = "All"
-_DESIGNS = (*LINES[:-1], "#7F4F24")
+_DESIGNS = (*plotting.LINES[:-1], "#7F4F24")
 _FRONT = {"color": INK, "lw": 1.0, "linestyle": "--", "alpha": 0.6}
 _POINT = ["rrf_1", "two_afc"]
 
@@ -52,7 +41,7 @@ def pareto_figure(points: pd.DataFrame, title: str, label: str) -> Figure:
         raise ValueError("points has no rows")
     designs = points.loc[~points["base"], "design"].unique()
     colors = dict(zip(designs, itertools.cycle(_DESIGNS)))
-    shapes = dict(zip(points["network"].unique(), itertools.cycle(SHAPES)))
+    shapes = dict(zip(points["network"].unique(), itertools.cycle(plotting.SHAPES)))
     points = points.assign(
         color=points["design"].map(colors).where(~points["base"], INK),
         shape=points["network"].map(shapes),
@@ -75,13 +64,6 @@ def pareto_figure(points: pd.DataFrame, title: str, label: str) -> Figure:
     return fig
 
 
-def pareto_front(points: pd.DataFrame) -> pd.DataFrame:
-    """Points than which no other has less ``rrf_1`` at as much ``two_afc``, from left to right."""
-    order = points.sort_values(_POINT, ascending=[True, False], kind="stable")
-    best = order["two_afc"].cummax().shift(fill_value=-np.inf)
-    return order[order["two_afc"] > best]
-
-
 def _draw_designs(axes: Axes, points: pd.DataFrame, named: pd.DataFrame) -> None:
     """Markers joined to those of their networks, the front, and labels of those ``named``."""
     for _, rows in points.groupby("network", sort=False):
@@ -100,18 +82,18 @@ def _draw_designs(axes: Axes, points: pd.DataFrame, named: pd.DataFrame) -> None
     left, right = axes.get_xlim()
     # Rates of 0 are common: their markers are not to be cut.
     axes.set_xlim(left=max(left, -0.03 * right))
-    axes.set_xlabel(f"{RRF} at 1 px, lower is better")
+    axes.set_xlabel(f"{plotting.RRF} at 1 px, lower is better")
     labels = [
         row["design"] if row["base"] else f"{row['design']}, {row['relative_time']:.1f}x"
         for row in named.to_dict("records")
     ]
-    place_labels(
+    plotting.place_labels(
         axes,
         named[_POINT].to_numpy(float),
         labels,
         list(named["color"]),
         markers=points[_POINT].to_numpy(float),
-        bars=interval_bars(points),
+        bars=plotting.interval_bars(points),
     )
 
 
@@ -134,5 +116,5 @@ def _draw_key(figure: Figure, points: pd.DataFrame) -> None:
             loc="lower left",
             bbox_to_anchor=(0.55 / width, bottom / height),
             ncols=min(len(handles), round(width / 1.9)),
-            **KEY,
+            **plotting.KEY,
         )

@@ -10,27 +10,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import default_collate
 
-from robust_lpips import distortions
+from robust_lpips.comparison.designs import VARIANTS, chosen_variants, load_variant
+from robust_lpips.data.warped import WarpedAndNoisy
 from robust_lpips.evaluation import ShiftViews
-from robust_lpips.studies.base import (
-    MetricTask,
-    Part,
-    Plan,
-    Source,
-    Study,
-    Task,
-    Tick,
-    TripletSettings,
-    evenly_spaced,
-    option,
-    source_of,
-    triplets,
-)
+from robust_lpips.studies.base import MetricTask, Part, Plan, Study, Task, Tick
 from robust_lpips.studies.base.measuring import cached_parts, identity_of, load_or_leave_out
+from robust_lpips.studies.base.settings import TripletSettings, option
+from robust_lpips.studies.base.source import Source, evenly_spaced, source_of, triplets
 from robust_lpips.studies.base.timing import WARM_UP, in_turns, seconds_of
-from robust_lpips.studies.beyond.rows import ROWS, chosen, load_row
 
 HORIZONTAL, WARP = "horizontal", "warp"
 # Parts in other directions: their only shift, and what columns and tables call r_rf there.
@@ -40,9 +29,6 @@ DIRECTIONS = {
     "half-pixel": (ShiftViews(1, step=0.5), "rrf_0.5", "rrf_0.5"),
 }
 PARTS = (HORIZONTAL, *DIRECTIONS, WARP)
-# Severity of the warp and of the noise that it is compared with.
-SEVERITY = 0.25
-DISTORTIONS = {"p0": "cubic_warp", "p1": "gaussian_white_noise"}
 # Pairs that are timed at once, and how often.
 BATCH, ROUNDS = 50, 5
 
@@ -64,8 +50,9 @@ class BeyondSettings(TripletSettings):
     n_more: int = option(100, "how many of these for everything else, evenly spaced", least=1)
     rows: tuple[str, ...] = option(
         (),
-        f"only these rows, and the networks that they start from (default: all); {', '.join(ROWS)}",
-        choices=ROWS,
+        "only these rows, and the networks that they start from (default: all); "
+        + ", ".join(VARIANTS),
+        choices=VARIANTS,
         claimed=False,
         metavar="ROW",
     )
@@ -75,31 +62,6 @@ class BeyondSettings(TripletSettings):
     def source(self) -> Source:
         """The validation triplets; the sample set is built where it is missing."""
         return triplets(self.data_root, "val", self.n or self.sample_n, self.image_size)
-
-
-class WarpedAndNoisy(Dataset):
-    """References of triplets, each next to itself: slightly warped as p0, noisy as p1.
-
-    Args:
-        dataset: triplets.
-        seed: seed of warps and noise.
-    """
-
-    def __init__(self, dataset: Dataset, seed: int = 0) -> None:
-        self.dataset = dataset
-        self.seed = seed
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        item = self.dataset[index]
-        image = item["ref"].permute(1, 2, 0).numpy()
-        for i, (part, name) in enumerate(DISTORTIONS.items()):
-            rng = np.random.default_rng([self.seed, index, i])
-            pixels = distortions.apply(name, image, SEVERITY, rng)
-            item = item | {part: torch.from_numpy(pixels).permute(2, 0, 1).contiguous()}
-        return item
 
 
 def parts(settings: BeyondSettings) -> dict[str, Part]:
@@ -137,7 +99,7 @@ class TimeTask(Task):
 
     def key(self, stage: str, output: Path) -> Mapping[str, Any]:
         sides = {
-            side: identity_of(load_row, name, self.settings.seed).key
+            side: identity_of(load_variant, name, self.settings.seed).key
             for side, name in self._sides.items()
         }
         return {**sides, "timing": [BATCH, ROUNDS, WARM_UP], **self._part.key()}
@@ -148,10 +110,9 @@ class TimeTask(Task):
         count = len(self._part.dataset)
         batch = default_collate([self._part.dataset[i % count] for i in range(BATCH)])
         pair = [batch[name].to(self.device).float() / 127.5 - 1 for name in ("ref", "p0")]
-        turns = {}
+        turns, seed = {}, self.settings.seed
         for side, name in self._sides.items():
-            metric = load_or_leave_out(load_row, name, self.device, self.settings.seed)
-            call = partial(metric, *pair)
+            call = partial(load_or_leave_out(load_variant, name, self.device, seed), *pair)
             for _ in range(WARM_UP):
                 call()
             turns[side] = partial(seconds_of, call, self.device)
@@ -161,7 +122,7 @@ class TimeTask(Task):
 
     @property
     def _sides(self) -> dict[str, str]:
-        return {"base": ROWS[self.metric].base, "row": self.metric}
+        return {"base": VARIANTS[self.metric].base, "row": self.metric}
 
     @property
     def _part(self) -> Part:
@@ -170,9 +131,9 @@ class TimeTask(Task):
 
 def tasks(study: Study[BeyondSettings], plan: Plan[BeyondSettings]) -> list[Task]:
     """Every chosen row and its base on every part, and the time of each design."""
-    settings, rows = plan.settings, chosen(plan.settings.rows)
+    settings, rows = plan.settings, chosen_variants(plan.settings.rows)
     distances = [
-        MetricTask(plan.device, parts, settings, row.name, part, load_row)
+        MetricTask(plan.device, parts, settings, row.name, part, load_variant)
         for row in rows
         for part in cached_parts(parts, settings)
     ]

@@ -9,21 +9,15 @@ from collections.abc import Iterator, Mapping
 import pandas as pd
 from matplotlib.figure import Figure
 
+from robust_lpips.data.alignment import RADIUS, WIDE_RADIUS
 from robust_lpips.data.user_study import read_responses
-from robust_lpips.studies.base import Record, Results, Source, Study, Tables
-from robust_lpips.studies.registration.figure import PHOTOGRAPHIC, human_figure
-from robust_lpips.studies.registration.human import HUMAN
-from robust_lpips.studies.registration.parts import PartTask, tasks
-from robust_lpips.studies.registration.scores import (
-    counted,
-    exact,
-    halves,
-    human_scores,
-    people_table,
-    scaled,
-    split_half,
-)
-from robust_lpips.studies.registration.sections import page
+from robust_lpips.evaluation.noticed import halves, noticed_shares
+from robust_lpips.evaluation.translations import exact
+from robust_lpips.studies.base import Record, Results, Source, Study, Tables, filled
+from robust_lpips.studies.registration.estimates import counted
+from robust_lpips.studies.registration.figures import PHOTOGRAPHIC, human_figure
+from robust_lpips.studies.registration.human import HUMAN, scored
+from robust_lpips.studies.registration.parts import MODULES, PartTask, tasks
 from robust_lpips.studies.registration.settings import RegistrationSettings
 
 _PEOPLE = "Scores are against people's answers to shifted images (Ghildyal and Liu, ECCV 2022)."
@@ -39,45 +33,44 @@ def source(settings: RegistrationSettings) -> Source:
     """
     if settings.responses is not None:
         responses = read_responses(settings.responses)
-        people_table(responses, settings.seed)
+        noticed_shares(responses, settings.seed)
         next(halves(responses, 1))
     return Source(f"photographs {settings.split}", _PEOPLE)
 
 
 def tables(results: Results[RegistrationSettings]) -> dict[str, pd.DataFrame]:
-    """Tables of the parts, see the ``measure`` of each, and scores of distances.
-
-    With the part ``human``: ``human_people``, ``human_curves``, ``human_scores``, and with a file
-    of answers ``human_halves``.
-    """
-    settings, found = results.settings, {}
+    """Tables of the parts, see the ``measure`` of each, and those of :func:`~.human.scored`."""
+    parts: dict[str, list[pd.DataFrame]] = {}
     for task in results.of(PartTask):
         for name, table in task.tables(results.output).items():
             if task.part == "human":
                 table.insert(0, "metric", task.metric)
-            found.setdefault(name, []).append(table)
-    found = {name: pd.concat(parts, ignore_index=True) for name, parts in found.items()}
+            parts.setdefault(name, []).append(table)
+    found = {name: pd.concat(tables, ignore_index=True) for name, tables in parts.items()}
     if "human_curves" in found:
-        responses = None if settings.responses is None else read_responses(settings.responses)
-        people, curves = people_table(responses, settings.seed), found["human_curves"]
-        found["human_people"] = people
-        found["human_scores"] = human_scores(curves, people["noticed"].to_numpy())
-        if responses is not None:
-            halved = split_half(responses, curves, settings.splits, settings.seed)
-            found["human_halves"] = halved
+        found |= scored(results.settings, found["human_curves"])
     return found
+
+
+def page(results: Results[RegistrationSettings], tables: Tables) -> Iterator[str]:
+    """One section per part that is measured."""
+    given = {"settings": results.settings, "metric": results.plan.metrics[0]}
+    given |= {"radius": RADIUS, "wide_radius": WIDE_RADIUS}
+    measured = {task.part for task in results.of(PartTask)}
+    yield from filled("registration")
+    for part in (part for part in MODULES if part in measured):
+        values = MODULES[part].page_values(results.settings, tables)
+        yield from filled(f"registration-{part}", **given, **values)
 
 
 def figures(results: Results[RegistrationSettings], tables: Tables) -> Mapping[str, Figure]:
     """``human``, ``descent`` and ``failures``, of the parts that are measured."""
     settings, found = results.settings, {}
     if "human_curves" in tables:
-        curves = scaled(tables["human_curves"], tables["human_scores"])
-        found["human"] = human_figure(settings, tables["human_people"], curves)
+        found["human"] = human_figure(settings, tables)
     for task in results.of(PartTask):
-        if task.part in PHOTOGRAPHIC:
+        if draw := PHOTOGRAPHIC.get(task.part):
             images = task.images(results.output)
-            draw = PHOTOGRAPHIC[task.part]
             found[task.part] = draw(settings, task.metric, tables[task.part], images)
     return found
 
@@ -93,14 +86,10 @@ def records(results: Results[RegistrationSettings], tables: Tables) -> Iterator[
             name = f"{row['metric']}, {row['variant']}"
             people = f"{_PEOPLE} {_CALIBRATED}" if row["variant"] == HUMAN else _PEOPLE
             yield Record(name, results.settings.n, scores, weights, judged_by=people)
-    if "estimates" in tables:
-        for test in ("in place", "shifted"):
-            right = exact(counted(tables["estimates"], test))
-            scores = {"exact": (100 * right.mean(), math.nan, math.nan)}
-            kind = {"estimates": test}
-            yield Record(
-                "estimate_translation", len(right), scores, settings=kind, judged_by=_TRUTH
-            )
+    for test in ("in place", "shifted") if "estimates" in tables else ():
+        right = exact(counted(tables["estimates"], test))
+        scores, kind = {"exact": (100 * right.mean(), math.nan, math.nan)}, {"estimates": test}
+        yield Record("estimate_translation", len(right), scores, settings=kind, judged_by=_TRUTH)
 
 
 STUDY = Study(

@@ -9,14 +9,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from robust_lpips.data.alignment import WIDE_RADIUS
 from robust_lpips.data.photographs import PHOTOGRAPHS
 from robust_lpips.registration import least_side
 from robust_lpips.studies.base import Settings, option
 
 PARTS = ("estimates", "human", "descent", "failures")
-# The default radius of Registered, and one that spans the shifts that people were asked about.
-RADIUS = 3
-WIDE_RADIUS = 9
 
 # Tables and images of a part, by name.
 Measured = tuple[Mapping[str, pd.DataFrame], Mapping[str, np.ndarray]]

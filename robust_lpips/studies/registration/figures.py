@@ -10,25 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from robust_lpips.plotting import (
-    GREY,
-    INK,
-    KEY,
-    LINES,
-    THUMBNAIL,
-    Cells,
-    draw_cells,
-    draw_heading,
-    draw_thumbnails,
-    figure,
-    line_style,
-    panels,
-    shift_axis,
-    title_height,
-)
+from robust_lpips import plotting
+from robust_lpips.evaluation.noticed import scaled
+from robust_lpips.plotting import GREY, INK, THUMBNAIL, figure, panels
+from robust_lpips.studies.base import Tables
 from robust_lpips.studies.registration.descent import LEARNING_RATE, OFFSET
-from robust_lpips.studies.registration.human import FREE, UNREGISTERED
-from robust_lpips.studies.registration.sections import who
+from robust_lpips.studies.registration.human import FREE, UNREGISTERED, who
 from robust_lpips.studies.registration.settings import RegistrationSettings
 
 _PER_LINE = 4
@@ -36,27 +23,25 @@ _PER_LINE = 4
 Images = Mapping[str, np.ndarray]
 
 
-def human_figure(
-    settings: RegistrationSettings, people: pd.DataFrame, curves: pd.DataFrame
-) -> Figure:
-    """Share of people who notice a shift, and scaled distances, one panel per metric.
-
-    From the table ``human_people``, and curves of :func:`~.scores.scaled`.
-    """
+def human_figure(settings: RegistrationSettings, tables: Tables) -> Figure:
+    """Share of people who notice a shift, and scaled distances, one panel per metric."""
+    people = tables["human_people"]
+    # Registration leaves next to nothing, which a factor of its own would enlarge.
+    curves = scaled(tables["human_curves"], tables["human_scores"], like={FREE: UNREGISTERED})
     title = (
         f"Distances of shifted images, and who notices the shift\n{who(settings, people)}\n"
         f"metrics: {settings.n} {settings.note}; times the factor that fits people best, "
         f"{FREE} times that of {UNREGISTERED}"
     )
     shown = dict(iter(curves.groupby("metric", sort=False)))
-    top = title_height(title) + 0.3
+    top = plotting.title_height(title) + 0.3
     with figure((1.2 + 4.3 * max(2, len(shown)), top + 3.9), title) as fig:
         axes = panels(fig, len(shown), left=0.7, right=0.2, top=top, height=3.0, gap=0.75)
         for each, (metric, rows) in zip(axes, shown.items(), strict=True):
             _draw_noticed(each, people, rows)
             each.set_title(metric)
-        handles, labels = axes[0].get_legend_handles_labels()
-        fig.legend(handles, labels, loc="lower left", bbox_to_anchor=(0.05, 0.0), ncols=4, **KEY)
+        lines, place = axes[0].get_legend_handles_labels(), {"bbox_to_anchor": (0.05, 0.0)}
+        fig.legend(*lines, loc="lower left", ncols=4, **place, **plotting.KEY)
     return fig
 
 
@@ -72,13 +57,14 @@ def descent_figure(
         f"{settings.examples} {settings.note}\n"
         "images: the first windows; sought: the target, unshifted; then the start and the ends"
     )
-    top, line = title_height(title) + 0.3, THUMBNAIL + 0.2
+    top, line = plotting.title_height(title) + 0.3, THUMBNAIL + 0.2
     rows = list(zip(*images.values(), strict=True))
     left, right = 5.85, len(images) * THUMBNAIL + 0.45
     height = max(3.2, len(rows) * line - 0.2)
     with figure((5.6 + right, top + height + 0.6), title) as fig:
         (axes,) = panels(fig, 1, left=1.0, right=right, top=top, height=height, gap=0)
-        for color, (name, losses) in zip(LINES, curves.groupby("loss", sort=False), strict=False):
+        for i, (name, losses) in enumerate(curves.groupby("loss", sort=False)):
+            color = plotting.LINES[i]
             for _, window in losses.groupby("window"):
                 axes.plot(window["step"], window["value"], color=color, alpha=0.3, lw=0.7)
             mean = losses.groupby("step")["value"].mean()
@@ -87,7 +73,7 @@ def descent_figure(
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(loc="upper right")
         for i, row in enumerate(rows):
-            draw_thumbnails(fig, left, top + i * line, row, list(images))
+            plotting.draw_thumbnails(fig, left, top + i * line, row, list(images))
     return fig
 
 
@@ -105,14 +91,14 @@ def failures_figure(
     )
     rows = table[table["pair"] == 0].to_dict("records")
     width, height = 2 * THUMBNAIL + 0.45, THUMBNAIL + 1.05
-    top, lines = title_height(title) + 0.1, -(-len(rows) // _PER_LINE)
+    top, lines = plotting.title_height(title) + 0.1, -(-len(rows) // _PER_LINE)
     with figure((0.2 + _PER_LINE * width, top + lines * height), title) as fig:
         for i, (row, pair) in enumerate(zip(rows, images["pairs"], strict=True)):
             left, above = 0.25 + i % _PER_LINE * width, top + i // _PER_LINE * height
-            draw_heading(fig, left, above, row["case"], size=9)
-            draw_thumbnails(fig, left, above + 0.2, pair, ("first", "second"))
+            plotting.draw_heading(fig, left, above, row["case"], size=9)
+            plotting.draw_thumbnails(fig, left, above + 0.2, pair, ("first", "second"))
             below = above + 0.2 + THUMBNAIL + 0.12
-            draw_cells(fig, left, below, 0.16, (2 * THUMBNAIL,), _alignment(row))
+            plotting.draw_cells(fig, left, below, 0.16, (2 * THUMBNAIL,), _alignment(row))
     return fig
 
 
@@ -126,12 +112,12 @@ def _draw_noticed(axes: Axes, people: pd.DataFrame, rows: pd.DataFrame) -> None:
     axes.fill_between(x, low, high, color=INK, alpha=0.13, lw=0)
     axes.plot(x, people["noticed"], color=INK, lw=3.0, alpha=0.75, label="people")
     for i, (variant, curve) in enumerate(rows.groupby("variant", sort=False)):
-        axes.plot(curve["shift"], curve["scaled"], **line_style(i), label=variant)
+        axes.plot(curve["shift"], curve["scaled"], **plotting.line_style(i), label=variant)
     axes.set_ylabel("share who notice, or scaled distance")
-    shift_axis(axes, people)
+    plotting.shift_axis(axes, people)
 
 
-def _alignment(row: Mapping[str, float]) -> Cells:
+def _alignment(row: Mapping[str, float]) -> plotting.Cells:
     """Estimate for one pair, and what it does to the distance."""
     estimate = f"estimate ({row['rows']:g}, {row['columns']:g})"
     if not np.isnan(row["true_rows"]):

@@ -1,4 +1,4 @@
-"""Rows of the table ``beyond`` as data: networks, and designs that start from them."""
+"""Designs beyond the papers as data: wrappers of a metric of this package, and other filters."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from functools import partial
 
 from torch import nn
 
-from robust_lpips.comparison import entry, load_metric
 from robust_lpips.comparison.jittered import Jittered
+from robust_lpips.comparison.registry import entry, load_metric
 from robust_lpips.comparison.tolerant import TolerantLPIPS
 from robust_lpips.metric import RobustLPIPS
 from robust_lpips.registered import Registered
@@ -25,9 +25,9 @@ class Design:
     """A change of a network, or a wrapper around it.
 
     Attributes:
-        name: in names of rows.
-        title: as tables and figures print it.
-        meaning: explanation for the page.
+        name: suffix of the metric's name.
+        title: name in tables and figures.
+        meaning: explanation in one line.
         factory: makes the metric from the network's own, which it leaves unchanged.
         evaluations: images that go through the network for one pair.
     """
@@ -37,29 +37,6 @@ class Design:
     meaning: str
     factory: Callable[[RobustLPIPS], nn.Module] = field(repr=False, compare=False)
     evaluations: int = 2
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row of the table.
-
-    Attributes:
-        name: name on the command line.
-        title: the network, as tables print it.
-        base: row of the unchanged network, which this row is compared with; also a name that
-            :func:`robust_lpips.comparison.load_metric` takes.
-        design: design that is measured.
-    """
-
-    name: str
-    title: str
-    base: str
-    design: Design
-
-    @property
-    def is_base(self) -> bool:
-        """True for an unchanged network."""
-        return self.name == self.base
 
 
 def reconfigured(metric: RobustLPIPS, **changes: object) -> RobustLPIPS:
@@ -143,38 +120,61 @@ NETWORKS = {
 }
 
 
-def _row(network: str, design: Design) -> Row:
-    name = network if design is UNCHANGED else f"{network}-{design.name}"
-    return Row(name, entry(network).title, network, design)
+@dataclass(frozen=True)
+class Variant:
+    """A design of one network.
+
+    Attributes:
+        base: the unchanged network: a name that :func:`robust_lpips.comparison.load_metric` takes.
+        design: change of the network.
+    """
+
+    base: str
+    design: Design
+
+    @property
+    def name(self) -> str:
+        """Name, as :func:`load_variant` takes it."""
+        return self.base if self.is_base else f"{self.base}-{self.design.name}"
+
+    @property
+    def title(self) -> str:
+        """The network's name in tables."""
+        return entry(self.base).title
+
+    @property
+    def is_base(self) -> bool:
+        """True for an unchanged network."""
+        return self.design is UNCHANGED
 
 
-ROWS = {
-    row.name: row
+VARIANTS = {
+    variant.name: variant
     for network, designs in NETWORKS.items()
-    for row in (_row(network, design) for design in designs)
+    for variant in (Variant(network, design) for design in designs)
 }
 
 
-def chosen(names: Sequence[str] = ()) -> list[Row]:
-    """Rows of those names and the bases that they are compared with, in the table's order.
+def chosen_variants(names: Sequence[str] = ()) -> list[Variant]:
+    """Variants of those names and the networks that they start from, in the order of tables.
 
     Args:
-        names: keys of :data:`ROWS`; empty: every row.
+        names: keys of :data:`VARIANTS`; empty: every variant.
     """
-    wanted = {base for name in names or ROWS for base in (name, ROWS[name].base)}
-    return [row for name, row in ROWS.items() if name in wanted]
+    wanted = {base for name in names or VARIANTS for base in (name, VARIANTS[name].base)}
+    return [variant for name, variant in VARIANTS.items() if name in wanted]
 
 
-def load_row(name: str, device: str, seed: int) -> nn.Module:
-    """The metric of a row: its design, applied to its network.
+def load_variant(name: str, device: str, seed: int) -> nn.Module:
+    """The metric of a variant: its design, applied to its network.
 
     Args:
-        name: a key of :data:`ROWS`.
+        name: a key of :data:`VARIANTS`.
         device: device of the weights.
         seed: seed of random weights.
 
     Raises:
         MetricUnavailable: if the network lacks a package or weights.
     """
-    row = ROWS[name]
-    return row.design.factory(load_metric(row.base, device, seed)).to(device)
+    variant = VARIANTS[name]
+    return variant.design.factory(load_metric(variant.base, device, seed)).to(device)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Mapping
 
 import pandas as pd
 
 from robust_lpips.studies.base.source import Source
+from robust_lpips.studies.base.study import Results
 from robust_lpips.tables import with_interval
 
 
@@ -32,6 +33,11 @@ def difference_cell(row: pd.Series, digits: int = 1) -> str:
     return f"{value} [{low}, {high}]"
 
 
+def stacked(tables: Mapping[Hashable, pd.DataFrame], names: list[str]) -> pd.DataFrame:
+    """Tables one below the other; their keys become the first columns, called ``names``."""
+    return pd.concat(tables, names=names).reset_index(names).reset_index(drop=True)
+
+
 def pivot_in_order(table: pd.DataFrame, index: str, columns: str, values: str) -> pd.DataFrame:
     """One row per value of ``index`` and one column per value of ``columns``, as they appear."""
     order = [list(dict.fromkeys(table[name])) for name in (index, columns)]
@@ -44,3 +50,9 @@ def conditions(source: Source, n: int, *, max_shift: int | None = None, seed: in
     size = f" of {source.size}" if source.size else ""
     shift = "" if max_shift is None else f", largest shift {max_shift} px"
     return f"{source.name}, {n} triplets{size}{shift}, seed {seed}"
+
+
+def run_conditions(results: Results) -> str:
+    """:func:`conditions` of all triplets of a run, whose settings have ``max_shift, seed``."""
+    settings, n = results.settings, len(results.source.dataset)
+    return conditions(results.source, n, max_shift=settings.max_shift, seed=settings.seed)

@@ -36,9 +36,8 @@ METRICS = (
     *("alexnet", "vgg16", "squeezenet1_1", "alexnet-vanilla", "vgg16-vanilla"),
     *("alexnet-cosine", "alexnet-untrained", "alexnet-shift-tolerant", "vgg16-shift-tolerant"),
 )
-_GIVEN = base.Source(
-    "distances from files", "Accuracy is 2AFC against the column judge of the files.", "2AFC"
-)
+_JUDGED_BY = "Accuracy is 2AFC against the column judge of the files."
+_GIVEN = base.Source("distances from files", _JUDGED_BY, "2AFC")
 # Of so many metrics every pair is printed in full; of more, a matrix.
 _FEW = 3
 
@@ -65,8 +64,7 @@ def tasks(study: base.Study, plan: base.Plan[ComparisonSettings]) -> Sequence[ba
     Raises:
         ValueError: if a file's table is named as a measured metric is.
     """
-    given = tables_given(plan.settings.distances)
-    if both := given.keys() & set(plan.metrics):
+    if both := tables_given(plan.settings.distances).keys() & set(plan.metrics):
         raise ValueError(f"distances: names of measured metrics are taken; got {', '.join(both)}")
     return base.metric_tasks(study, plan) if plan.metrics else ()
 
@@ -114,7 +112,7 @@ def tables(results: Results) -> dict[str, pd.DataFrame]:
         made["differences"] = compare_pairs(found, seed=seed)
     if 1 < len(found) <= _FEW and groups["subsets"].nunique() > 1:
         by_group = compare_groups(found, seed=seed)
-        made["group_differences"] = by_group[by_group["group"] != "all"]
+        made["group_differences"] = by_group.query("group != 'all'")
     return made
 
 
@@ -130,8 +128,8 @@ def page(results: Results, tables: base.Tables) -> list[str]:
         shown |= {f"signs_{quantity}": _sign_table(rows) for quantity, rows in by_quantity}
         shown["many"] = count
     else:
-        given = tables.keys() & {"differences", "group_differences"}
-        shown |= {name: _difference_table(tables[name]) for name in given}
+        given = {name: table for name, table in tables.items() if name.endswith("differences")}
+        shown |= {name: _difference_table(table) for name, table in given.items()}
     ours = {PUBLISHED_NAMES[name]: name for name in measured if name in PUBLISHED_NAMES}
     known = published("comparison_bapps")
     known.insert(1, "measured here", known["metric"].map(ours))
@@ -167,8 +165,7 @@ def figures(results: Results, tables: base.Tables) -> Mapping[str, Figure]:
         axes[0].set_xlabel(data_of(results).accuracy_label)
         if shifts:
             plotting.draw_dots(axes[1], scores, {name: f"{name[4:]} px" for name in shifts})
-            axes[1].set_xlabel(plotting.RRF)
-            axes[1].set_xlim(left=0)
+            axes[1].set(xlabel=plotting.RRF, xlim=(0, None))
             place = {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0), "ncols": len(shifts)}
             axes[1].legend(**place, **plotting.KEY)
         for each in axes:

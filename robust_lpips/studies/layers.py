@@ -28,7 +28,6 @@ from robust_lpips.tables import to_markdown
 from robust_lpips.weights import names
 
 FILE = "layers.npz"
-NETWORKS = ("vgg16", "vgg16-blurpool-pad1", "vgg16-blurpool-pad2", "vgg16-shift-tolerant")
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class LayerSettings(base.TripletSettings):
     """
 
     networks: tuple[str, ...] = base.option(
-        NETWORKS,
+        ("vgg16", "vgg16-blurpool-pad1", "vgg16-blurpool-pad2", "vgg16-shift-tolerant"),
         "rows of the table, untrained; released metrics; or checkpoints, as LABEL=PATH",
         claimed=False,
         metavar="NAME",

@@ -99,9 +99,8 @@ def tables(results: Results) -> dict[str, pd.DataFrame]:
 def page(results: Results, tables: base.Tables) -> list[str]:
     """Examples, triplets, and what is published."""
     settings, source, shown = results.settings, results.source, tables["triplets"]
-    flips = (
-        verdict_table(_distances(results, "triplets")).groupby("metric", sort=False)["flips"].sum()
-    )
+    verdicts = verdict_table(_distances(results, "triplets"))
+    flips = verdicts.groupby("metric", sort=False)["flips"].sum()
     first, none = flips.index[0], shown.empty
     numbers, whole = {"no_shift": ".3f", "shift_1px": ".3f"}, "the images given, whole"
     return base.filled(

@@ -14,6 +14,15 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 SUBSET_ORDER = ("traditional", "cnn", "mix", "superres", "deblur", "color", "frameinterp")
+# Triplets of each subset for validation, in the release of the data set.
+VAL_TRIPLETS = {
+    "traditional": 4720,
+    "cnn": 4720,
+    "superres": 10856,
+    "deblur": 9440,
+    "color": 4720,
+    "frameinterp": 1888,
+}
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"})
 LABEL_SUFFIXES = frozenset({".npy"})

@@ -84,6 +84,20 @@ def read_any_distances(path: str | Path | Sequence[str | Path]) -> tuple[str, pd
     return labels[0], table
 
 
+def read_named_distances(paths: Sequence[str | Path]) -> dict[str, pd.DataFrame]:
+    """Read the distances of several metrics by label, each as :func:`read_any_distances` does.
+
+    Raises:
+        FileNotFoundError: no such file or folder.
+        ValueError: if two metrics have the same label, or a table cannot be read.
+    """
+    tables = [read_any_distances(path) for path in paths]
+    if len(found := dict(tables)) < len(tables):
+        names = ", ".join(name for name, _ in tables)
+        raise ValueError(f"distances: every table must have a name of its own; got {names}")
+    return found
+
+
 def _files(path: str | Path | Sequence[str | Path]) -> list[Path]:
     """List the files to read, which must exist."""
     if isinstance(path, (str, Path)):

@@ -287,6 +287,23 @@ def ceilings_table(distances: pd.DataFrame) -> pd.DataFrame:
     return _with_mean(rows, counts=["n"])
 
 
+def group_ceilings(distances: pd.DataFrame) -> pd.DataFrame:
+    """Upper bounds of 2AFC by group of BAPPS: see :func:`ceilings`.
+
+    Args and errors are those of :func:`ceilings_table`.
+
+    Returns:
+        Rows as :func:`group_scores`: ``group, subsets``, and means over the group's subsets,
+        ``oracle, one_more_person``, in percent.
+    """
+    by_subset = ceilings_table(distances).iloc[:-1].set_index("subset").drop(columns="n")
+    groups = groups_of(list(by_subset.index))
+    return pd.DataFrame(
+        {"group": group, "subsets": ", ".join(members), **by_subset.loc[members].mean()}
+        for group, members in groups
+    )
+
+
 def flip_details(distances: pd.DataFrame) -> pd.DataFrame:
     """Rank flips in detail: their number, their effect on 2AFC, and people's agreement.
 

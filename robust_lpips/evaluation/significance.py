@@ -125,6 +125,44 @@ def group_differences(
     return _with_holds(difference_rows(a, b, groups, n_boot, seed, cluster))
 
 
+def compare_groups(
+    tables: Mapping[str, pd.DataFrame],
+    n_boot: int = 1000,
+    seed: int = 0,
+    cluster: Cluster = photograph,
+) -> pd.DataFrame:
+    """Compare all pairs of metrics by group of BAPPS: :func:`group_differences` of each pair.
+
+    Args and errors are those of :func:`compare_pairs`.
+
+    Returns:
+        ``a, b`` (names), ``group, quantity, value_a, value_b, difference, low, high, holds``.
+    """
+    given, names = (n_boot, seed, cluster), {"a": "value_a", "b": "value_b"}
+    rows = {
+        (a, b): group_differences(tables[a], tables[b], *given).rename(columns=names)
+        for a, b in _checked_pairs(tables, None)
+    }
+    return pd.concat(rows, names=["a", "b"]).reset_index(["a", "b"]).reset_index(drop=True)
+
+
+def signs(differences: pd.DataFrame) -> pd.DataFrame:
+    """Differences that hold as a square table: one row and one column per metric, by name.
+
+    Args:
+        differences: rows of one quantity of :func:`compare_pairs` on all pairs.
+
+    Returns:
+        1 where the row's score is higher than the column's and the difference holds, -1 where it
+        is lower and holds, else 0.
+    """
+    names = list(dict.fromkeys([*differences["a"], *differences["b"]]))
+    held = np.sign(differences["difference"]).where(differences["holds"], 0)
+    wide = differences.assign(sign=held).pivot(index="a", columns="b", values="sign")
+    wide = wide.reindex(index=names, columns=names).fillna(0).astype(int)
+    return (wide - wide.T).rename_axis(index=None, columns=None)
+
+
 def _checked_pairs(
     tables: Mapping[str, pd.DataFrame], pairs: Iterable[tuple[str, str]] | None
 ) -> list[tuple[str, str]]:

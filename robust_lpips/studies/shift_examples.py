@@ -13,27 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from robust_lpips import plotting
 from robust_lpips.data.mild import mildly_distorted
-from robust_lpips.evaluation import ShiftViews, rank_flips, summarize
-from robust_lpips.evaluation.distances import TripletTable
-from robust_lpips.studies.base import (
-    Part,
-    Record,
-    Results,
-    Settings,
-    Source,
-    Study,
-    Tables,
-    option,
-    source_of,
-    triplets,
-    with_bounds,
-)
+from robust_lpips.evaluation import ShiftViews, summarize
+from robust_lpips.evaluation.sensitivity import first_flips, verdict_table
+from robust_lpips.studies import base
 from robust_lpips.studies.base.published import published
 from robust_lpips.tables import MISSING, to_markdown
 
@@ -42,21 +29,24 @@ _VIEWS = ShiftViews(max_shift=1)
 
 
 @dataclass(frozen=True)
-class ShiftExampleSettings(Settings):
+class ShiftExampleSettings(base.Settings):
     """Settings of the examples."""
 
-    image: tuple[Path, ...] = option(
+    image: tuple[Path, ...] = base.option(
         (), "images of your own as references, whole, in place of crops of photographs"
     )
-    k: int = option(4, "examples of photographs, and triplets shown at most", least=1)
+    k: int = base.option(4, "examples of photographs, and triplets shown at most", least=1)
     # Some two minutes of two CPU cores for the default metrics.
-    n: int = option(100, "triplets of the sample set to look through for flips", least=1)
-    image_size: int = option(64, "side of crops and patches in pixels", least=1)
-    seed: int = option(0, "seed of crops, distortions and random weights", least=0)
+    n: int = base.option(100, "triplets of the sample set to look through for flips", least=1)
+    image_size: int = base.option(64, "side of crops and patches in pixels", least=1)
+    seed: int = base.option(0, "seed of crops, distortions and random weights", least=0)
 
-    def source(self) -> Source:
+    def source(self) -> base.Source:
         """The triplets of the sample set."""
-        return triplets(None, "val", self.n, self.image_size)
+        return base.triplets(None, "val", self.n, self.image_size)
+
+
+Results = base.Results[ShiftExampleSettings]
 
 
 @functools.lru_cache(maxsize=1)
@@ -65,10 +55,10 @@ def make_examples(settings: ShiftExampleSettings) -> tuple[dict[str, Any], ...]:
     return tuple(mildly_distorted(settings.image, settings.k, settings.image_size, settings.seed))
 
 
-def parts(settings: ShiftExampleSettings) -> dict[str, Part]:
+def parts(settings: ShiftExampleSettings) -> dict[str, base.Part]:
     """The examples, which may differ in size, and the triplets that are looked through."""
-    examples = Part(make_examples(settings), _VIEWS, batch_size=1)
-    return {"examples": examples, "triplets": Part(source_of(settings).dataset, _VIEWS)}
+    examples = base.Part(make_examples(settings), _VIEWS, batch_size=1)
+    return {"examples": examples, "triplets": base.Part(base.source_of(settings).dataset, _VIEWS)}
 
 
 def example_table(
@@ -85,78 +75,50 @@ def example_table(
         ``no_shift, shift_1px``, in the metric's own unit.
     """
     about = pd.DataFrame(examples)[["sample", "image", "distortion"]]
-    table = triplet_table(distances).merge(about, on="sample", how="left")
+    table = verdict_table(distances).merge(about, on="sample", how="left")
     # p0 and p1 are the same, so d0 is d1.
     table = table.rename(columns={"d0": "no_shift", "d0_shifted": "shift_1px"})
     columns = ["example", "image", "distortion", "metric", "no_shift", "shift_1px"]
     return table.assign(example=table["sample"].astype(int))[columns]
 
 
-def triplet_table(distances: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Verdicts of metrics before and after a shift of one pixel.
-
-    Args:
-        distances: by metric, of the same triplets, with shifts 0 and 1.
-
-    Returns:
-        One row per triplet and metric: ``sample, metric``; ``d0, d1``, the distances of p0 and p1;
-        ``closer``, the closer one; ``d0_shifted, d1_shifted, closer_shifted``, the same with both
-        shifted by one pixel, in the same window; ``flips``. p1 is closer where they are equal.
-    """
-    parts = []
-    for metric, table in distances.items():
-        arranged = TripletTable.from_tidy(table)
-        columns = {"sample": arranged.triplets["sample"], "metric": metric}
-        for end, (d0, d1) in zip(("", "_shifted"), arranged.shifted.values(), strict=True):
-            columns |= {f"d0{end}": d0, f"d1{end}": d1}
-            columns[f"closer{end}"] = np.where(d0 < d1, "p0", "p1")
-        flips = rank_flips(*(arranged.shifted[s][i] for s in _VIEWS.shifts for i in (0, 1)))
-        parts.append(pd.DataFrame(columns | {"flips": flips}))
-    # Row i of each metric is the same triplet.
-    return pd.concat(parts).sort_index(kind="stable", ignore_index=True)
-
-
-def first_flips(verdicts: pd.DataFrame, metric: str, k: int) -> list[str]:
-    """The first ``k`` samples on which the metric's verdict flips, fewer where there are fewer."""
-    flips = verdicts[(verdicts["metric"] == metric) & verdicts["flips"]]
-    return flips["sample"].head(k).tolist()
-
-
-def tables(results: Results[ShiftExampleSettings]) -> dict[str, pd.DataFrame]:
-    """``examples``: :func:`example_table`; ``triplets``: :func:`triplet_table` of those shown.
+def tables(results: Results) -> dict[str, pd.DataFrame]:
+    """``examples``: :func:`example_table`; ``triplets``: :func:`verdict_table` of those shown.
 
     Shown are the first triplets on which the verdict of the first metric flips.
     """
-    verdicts = triplet_table(_distances(results, 1))
+    verdicts = verdict_table(_distances(results, "triplets"))
     shown = first_flips(verdicts, verdicts["metric"].iloc[0], results.settings.k)
+    examples = _distances(results, "examples")
     return {
-        "examples": example_table(_distances(results, 0), make_examples(results.settings)),
+        "examples": example_table(examples, make_examples(results.settings)),
         "triplets": verdicts[verdicts["sample"].isin(shown)],
     }
 
 
-def page(results: Results[ShiftExampleSettings], tables: Tables) -> list[str]:
+def page(results: Results, tables: base.Tables) -> list[str]:
     """Examples, triplets, and what is published."""
-    settings, source = results.settings, results.source
-    whose = f"photographs, crops of {source.size}"
-    return [
-        "# What one pixel does",
-        f"References: {'the images given, whole' if settings.image else whose}; triplets: "
-        f"{source.name}, {source.size}. The distorted image is compared in a window one pixel "
-        "narrower than the image, at the reference's place (no shift) and one pixel to its right; "
-        f"nothing is padded. Distances are in each metric's own unit. Seed {settings.seed}.",
-        "## A mild distortion, and the same shifted by one pixel: measured",
-        "ratio: the distance with the shift divided by that without.",
-        to_markdown(_example_cells(tables["examples"])),
-        "## Verdicts that one pixel reverses: measured",
-        *_triplet_section(results, tables["triplets"]),
-        "## Published",
-        "The examples of Ghildyal and Liu, ECCV 2022, on their images; not measured here.",
-        to_markdown(published("shift_examples"), {"no_shift": ".3f", "shift_1px": ".3f"}),
-    ]
+    settings, source, shown = results.settings, results.source, tables["triplets"]
+    verdicts = verdict_table(_distances(results, "triplets"))
+    flips = verdicts.groupby("metric", sort=False)["flips"].sum()
+    first, none = flips.index[0], shown.empty
+    numbers, whole = {"no_shift": ".3f", "shift_1px": ".3f"}, "the images given, whole"
+    return base.filled(
+        "shift_examples",
+        settings=settings,
+        source=source,
+        references=whole if settings.image else f"photographs, crops of {source.size}",
+        examples=to_markdown(_example_cells(tables["examples"])),
+        first=first,
+        never=first if none else None,
+        count=shown["sample"].nunique(),
+        flips=None if none else ", ".join(f"{name} {count}" for name, count in flips.items()),
+        triplets=None if none else to_markdown(_verdict_cells(shown)),
+        published=to_markdown(published("shift_examples"), numbers),
+    )
 
 
-def figures(results: Results[ShiftExampleSettings], tables: Tables) -> Mapping[str, Figure]:
+def figures(results: Results, tables: base.Tables) -> Mapping[str, Figure]:
     """``shift_examples``: images with what metrics say of them before and after the shift."""
     settings, size = results.settings, results.source.size
     triplets = (results.source.dataset[i] for i in range(settings.n))
@@ -185,7 +147,7 @@ def example_figure(
 
     Args:
         examples: rows of :func:`example_table`.
-        triplets: rows of :func:`triplet_table`; may be empty.
+        triplets: rows of :func:`verdict_table`; may be empty.
         items: examples by number and triplets by sample, with uint8 (3, H, W) images.
         title: its first line is the heading; further lines give the conditions.
     """
@@ -194,32 +156,39 @@ def example_figure(
     right = 2.65 + 2 * side + names
     width = right if triplets.empty else right + 4.1 + 3 * side + names
     count = max(examples["example"].nunique(), triplets["sample"].nunique())
+    # Left edge in inches, heading, table, images per item, widths of the cells, and the cells.
+    change = "A mild distortion, and the same shifted by 1 px"
+    verdict = "Which patch is closer, and after the shift"
+    sides = [
+        (0.2, change, examples, ("ref", "p0"), (names, 0.65, 0.65, 0.55), _jumps),
+        (right, verdict, triplets, ("ref", "p0", "p1"), (names, 1.5, 1.5, 0.75), _reversals),
+    ]
     with plotting.figure((max(7.5, width), 1.25 + row * count), title) as fig:
-        plotting.draw_heading(fig, 0.2, 0.95, "A mild distortion, and the same shifted by 1 px")
-        for i, (example, rows) in enumerate(examples.groupby("example", sort=False)):
-            labels = ("reference", rows["distortion"].iloc[0].replace("_", " "))
-            plotting.draw_thumbnails(fig, 0.2, 1.3 + i * row, _pixels(items[example])[:2], labels)
-            place, widths = (0.3 + 2 * side, 1.3 + i * row, 0.2), (names, 0.65, 0.65, 0.55)
-            plotting.draw_cells(fig, *place, widths, _jumps(rows))
-        if not triplets.empty:
-            plotting.draw_heading(fig, right, 0.95, "Which patch is closer, and after the shift")
-        for i, (sample, rows) in enumerate(triplets.groupby("sample", sort=False)):
-            labels = ("reference", "p0", "p1")
-            plotting.draw_thumbnails(fig, right, 1.3 + i * row, _pixels(items[sample]), labels)
-            place, widths = (right + 0.1 + 3 * side, 1.3 + i * row, 0.2), (names, 1.5, 1.5, 0.75)
-            plotting.draw_cells(fig, *place, widths, _reversals(rows))
+        for left, heading, table, images, widths, cells in sides:
+            if not table.empty:
+                plotting.draw_heading(fig, left, 0.95, heading)
+            # The first column numbers examples and names triplets.
+            for i, (item, rows) in enumerate(table.groupby(table.columns[0], sort=False)):
+                top, name = 1.3 + i * row, {"ref": "reference"}
+                if "distortion" in rows:
+                    name["p0"] = rows["distortion"].iloc[0].replace("_", " ")
+                labels = [name.get(image, image) for image in images]
+                pixels = [items[item][image].permute(1, 2, 0).numpy() for image in images]
+                plotting.draw_thumbnails(fig, left, top, pixels, labels)
+                place = (left + 0.1 + len(images) * side, top, 0.2)
+                plotting.draw_cells(fig, *place, widths, cells(rows))
     return fig
 
 
-def records(results: Results[ShiftExampleSettings], tables: Tables) -> Iterator[Record]:
+def records(results: Results, tables: base.Tables) -> Iterator[base.Record]:
     """r_rf at 1 px of each metric on all triplets that were looked through."""
-    given = {"max_shift": _VIEWS.max_shift}
-    for metric, distances in _distances(results, 1).items():
+    for metric, distances in _distances(results, "triplets").items():
         row = summarize(distances, seed=results.settings.seed).iloc[-1]
-        yield Record(metric, row["n"], with_bounds(row, ["rrf_1"]), results.weights[metric], given)
+        scores, given = base.with_bounds(row, ["rrf_1"]), {"max_shift": _VIEWS.max_shift}
+        yield base.Record(metric, row["n"], scores, results.weights[metric], given)
 
 
-STUDY = Study(
+STUDY = base.Study(
     name="shift-examples",
     settings=ShiftExampleSettings,
     metrics=METRICS,
@@ -233,10 +202,10 @@ STUDY = Study(
 )
 
 
-def _distances(results: Results, part: int) -> dict[str, pd.DataFrame]:
-    """Distances of the examples (0) or of the triplets (1), by metric."""
-    found = results.distances_on("examples", "triplets")
-    return {metric: tables[part] for metric, tables in found.items()}
+def _distances(results: Results, part: str) -> dict[str, pd.DataFrame]:
+    """Distances of one part by metric, of the metrics that were measured on both."""
+    both = results.distances_on("examples", "triplets")
+    return {name: table for name, table in results.distances(part).items() if name in both}
 
 
 def _example_cells(examples: pd.DataFrame) -> pd.DataFrame:
@@ -248,36 +217,14 @@ def _example_cells(examples: pd.DataFrame) -> pd.DataFrame:
     return examples.drop(columns=["no_shift", "shift_1px"]).join(texts)
 
 
-def _triplet_section(results: Results[ShiftExampleSettings], shown: pd.DataFrame) -> list[str]:
-    verdicts, n = triplet_table(_distances(results, 1)), results.settings.n
-    first, count = verdicts["metric"].iloc[0], shown["sample"].nunique()
-    if shown.empty:
-        return [f"The verdict of {first} flips on none of {n} triplets: none is shown."]
-    flips = verdicts.groupby("metric", sort=False)["flips"].sum()
-    counts = ", ".join(f"{name} {flipped}" for name, flipped in flips.items())
-    cells = shown[["sample", "metric"]].copy()
+def _verdict_cells(verdicts: pd.DataFrame) -> pd.DataFrame:
+    """Verdicts as text: both distances in one cell, and which of p0 and p1 is closer."""
+    cells = verdicts[["sample", "metric"]].copy()
     for end, at in (("", ""), ("_shifted", " at 1 px")):
-        cells[f"d0, d1{at}"] = _pair_cells(shown, end, ", ")
-        cells[f"closer{at}"] = shown[f"closer{end}"]
-    cells["verdict"] = shown["flips"].map({True: "**flips**", False: "stays"})
-    return [
-        f"The first {count} of {n} triplets on which the verdict of {first} flips at 1 px. They "
-        "are chosen because that metric flips there: they show flips and do not measure how often "
-        f"one metric flips compared with another. Of all {n} triplets flip: {counts}. closer: "
-        "which of p0 and p1 the metric finds closer to the reference.",
-        to_markdown(cells),
-    ]
-
-
-def _pair_cells(rows: pd.DataFrame, end: str, between: str) -> list[str]:
-    """Both distances as one cell per row; ``end`` is that of their columns."""
-    pairs = rows[[f"d0{end}", f"d1{end}"]].to_numpy()
-    return [f"{d0:.3g}{between}{d1:.3g}" for d0, d1 in pairs]
-
-
-def _pixels(item: Mapping[str, Any]) -> list[np.ndarray]:
-    """Reference, p0 and p1, (H, W, 3)."""
-    return [item[name].permute(1, 2, 0).numpy() for name in ("ref", "p0", "p1")]
+        pairs = verdicts[[f"d0{end}", f"d1{end}"]].to_numpy()
+        cells[f"d0 : d1{at}"] = [f"{d0:.3g} : {d1:.3g}" for d0, d1 in pairs]
+        cells[f"closer{at}"] = verdicts[f"closer{end}"]
+    return cells.assign(verdict=verdicts["flips"].map({True: "**flips**", False: "stays"}))
 
 
 def _jumps(rows: pd.DataFrame) -> plotting.Cells:
@@ -291,9 +238,9 @@ def _jumps(rows: pd.DataFrame) -> plotting.Cells:
 def _reversals(rows: pd.DataFrame) -> plotting.Cells:
     """Verdicts of metrics on one triplet, one line each, reversed ones in colour."""
     lines = [(("d(p0) : d(p1)", "no shift", "1 px", "closer"), plotting.GREY, False)]
-    pairs = [_pair_cells(rows, end, " : ") for end in ("", "_shifted")]
-    for row, before, after in zip(rows.itertuples(), *pairs, strict=True):
-        verdict = f"{row.closer} → {row.closer_shifted}" if row.flips else row.closer
-        color = plotting.VERMILION if row.flips else plotting.INK
-        lines.append(((row.metric, before, after, verdict), color, row.flips))
+    for cells, flips in zip(_verdict_cells(rows).to_numpy(), rows["flips"], strict=True):
+        _, metric, before, closer, after, then, _ = cells
+        verdict = f"{closer} → {then}" if flips else closer
+        color = plotting.VERMILION if flips else plotting.INK
+        lines.append(((metric, before, after, verdict), color, flips))
     return lines

@@ -14,6 +14,7 @@ from robust_lpips.evaluation import (
     triplet_outcomes,
     write_distances,
 )
+from robust_lpips.evaluation.released_tables import read_named_distances
 
 OFFICIAL = Path(__file__).parents[2].parent / "shared" / "official"
 COLUMNS = ["subset", "sample", "view", "d0", "d1", "judge"]
@@ -58,6 +59,15 @@ def export(tidy: pd.DataFrame, folder: Path, model: str) -> Path:
             folder / name, header=False, index=False
         )
     return folder
+
+
+def test_several_metrics(tmp_path):
+    paths = [tmp_path / full_name("cnn", model) for model in ("one", "two")]
+    for path in paths:
+        path.write_text(CNN)
+    assert list(read_named_distances(paths)) == ["one", "two"]
+    with pytest.raises(ValueError, match="name of its own; got one, one"):
+        read_named_distances([paths[0]] * 2)
 
 
 # --- One file ----------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from robust_lpips.evaluation import (
     triplet_outcomes,
     two_afc_score,
 )
+from robust_lpips.evaluation.scores import group_ceilings
 
 OFFICIAL = Path(__file__).parents[2].parent / "shared" / "official"
 # Of one trained AlexNet each, on the whole of BAPPS val: 2AFC and r_rf at 1, 2 and 3 pixels.
@@ -308,6 +309,14 @@ def test_ceilings_table_by_hand(small):
     np.testing.assert_allclose(found["one_more_person"], [67.5, 76, 71.75])
 
 
+def test_ceilings_by_group(small):
+    found = group_ceilings(small)
+    assert found["group"].tolist() == ["distortions", "real", "all"]
+    assert found["subsets"].tolist() == ["traditional", "color", "traditional, color"]
+    np.testing.assert_allclose(found["oracle"], [72.5, 80, 76.25])
+    np.testing.assert_allclose(found["one_more_person"], [67.5, 76, 71.75])
+
+
 def test_flip_details_by_hand(small):
     found = flip_details(small).set_index(["subset", "shift"])
     assert list(found.index) == [(s, n) for s in ("traditional", "color", "mean") for n in (0, 1)]
@@ -384,7 +393,9 @@ def test_max_shift(small):
         max_shift_of(small.drop(columns="view"))
 
 
-SCORES = [triplet_outcomes, summarize, group_scores, ceilings_table, flip_details]
+SCORES = [
+    *(triplet_outcomes, summarize, group_scores, ceilings_table, group_ceilings, flip_details),
+]
 
 
 @pytest.mark.parametrize("score", SCORES)

@@ -20,6 +20,7 @@ from robust_lpips.evaluation import (
     significance,
     triplet_outcomes,
 )
+from robust_lpips.evaluation.significance import compare_groups, signs
 
 OFFICIAL = Path(__file__).parents[2].parent / "shared" / "official"
 
@@ -281,6 +282,22 @@ def test_groups_are_the_pairs_of_their_subsets():
     alone = group_scores(a, n_boot=0).set_index("group")
     values = found.pivot(index="group", columns="quantity", values="a").loc[alone.index]
     np.testing.assert_allclose(values, alone[values.columns])
+
+
+def test_all_pairs_by_group(tables):
+    found = compare_groups(tables, n_boot=50).set_index(["a", "b"])
+    assert list(dict.fromkeys(found.index)) == list(itertools.combinations(tables, 2))
+    for a, b in set(found.index):
+        rows = found.loc[(a, b)].rename(columns={"value_a": "a", "value_b": "b"})
+        expected = group_differences(tables[a], tables[b], n_boot=50)
+        assert_frame_equal(rows.reset_index(drop=True)[expected.columns], expected)
+
+
+def test_signs():
+    pairs = [("x", "y", 2.0, True), ("x", "z", -1.0, True), ("y", "z", -3.0, False)]
+    table = signs(pd.DataFrame(pairs, columns=["a", "b", "difference", "holds"]))
+    assert list(table) == list(table.index) == ["x", "y", "z"]
+    assert table.to_numpy().tolist() == [[0, 1, -1], [-1, 0, 0], [1, 0, 0]]
 
 
 def test_groups_of_other_subsets():

@@ -140,8 +140,18 @@ def test_errors(files, tmp_path):
     assert not (tmp_path / "new").exists()  # a later run is not refused for it
 
 
-def test_files_alone_need_neither_data_nor_training(files, tmp_path):
-    """In a process of its own: which modules are imported, and that no sample set is built."""
+def test_files_alone_need_no_data(files, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("ROBUST_LPIPS_CACHE", str(tmp_path / "cache"))
+    arguments = ["--distances", str(files[0]), "--distances", str(files[1])]
+    cli.main(STUDY, "", [*arguments, "--output", str(tmp_path / "out")])
+    assert "| good " in capsys.readouterr().out
+    assert not (tmp_path / "cache").exists()  # no sample set is built
+    assert [record["metric"] for record in records.read(tmp_path / "out")] == ["good", "bad"]
+
+
+@pytest.mark.slow
+def test_the_script_does_not_load_training(files, tmp_path):
+    """In a process of its own, because other tests import it."""
     script = Path(__file__).parents[2] / "experiments" / "run_comparison.py"
     code = (
         "import runpy, sys\n"
@@ -149,18 +159,15 @@ def test_files_alone_need_neither_data_nor_training(files, tmp_path):
         "runpy.run_path(sys.argv[0], run_name='__main__')\n"
         "print([name for name in sys.modules if name.startswith('robust_lpips.training')])\n"
     )
-    arguments = ["--distances", str(files[0]), "--distances", str(files[1])]
+    arguments = ["--distances", str(files[0]), "--output", str(tmp_path / "out")]
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments, "--output", str(tmp_path / "out")],
+        [sys.executable, "-c", code, *arguments],
         check=True,
         capture_output=True,
         text=True,
         env={"ROBUST_LPIPS_CACHE": str(tmp_path / "cache"), "PYTHONPATH": ":".join(sys.path)},
     )
-    assert "| good " in done.stdout
     assert done.stdout.splitlines()[-1] == "[]"
-    assert not (tmp_path / "cache").exists()
-    assert [record["metric"] for record in records.read(tmp_path / "out")] == ["good", "bad"]
 
 
 def test_a_file_and_ones_own_metric(files, tmp_path, capsys):
@@ -178,6 +185,7 @@ def test_default_metrics_exist():
     assert "gti-cnn" not in METRICS
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not OFFICIAL.is_dir(), reason="the authors' measurements are not here")
 def test_official_measurements(tmp_path):
     names = ["bapps_val_alex_vanilla", "bapps_val_alex_shift_tolerant"]

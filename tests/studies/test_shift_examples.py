@@ -19,9 +19,7 @@ from robust_lpips.studies.shift_examples import (
     STUDY,
     ShiftExampleSettings,
     example_figure,
-    first_flips,
     make_examples,
-    triplet_table,
 )
 
 SETTINGS = ShiftExampleSettings(k=2, n=24, image_size=32)
@@ -47,17 +45,6 @@ def l2(a: torch.Tensor, b: torch.Tensor) -> float:
     return float((a - b).square().mean())
 
 
-def distances(rows: list[tuple[float, float, float, float]]) -> pd.DataFrame:
-    """A table of triplets of d0, d1, and both shifted."""
-    parts = []
-    for view, columns in (("full", (0, 1)), ("shift-0", (0, 1)), ("shift-1", (2, 3))):
-        d0, d1 = ([row[column] for row in rows] for column in columns)
-        samples = [f"x-{i}" for i in range(len(rows))]
-        part = {"subset": "traditional", "sample": samples, "view": view}
-        parts.append(pd.DataFrame(part | {"d0": d0, "d1": d1, "judge": 0.0}))
-    return pd.concat(parts, ignore_index=True)
-
-
 class TestTables:
     def test_examples_by_hand(self, finished):
         table = pd.read_csv(finished / "examples.csv")
@@ -70,23 +57,6 @@ class TestTables:
             assert row["shift_1px"] == pytest.approx(l2(window, other[..., 1:]), rel=1e-5)
             assert row["no_shift"] < row["shift_1px"]
             assert (row["image"], row["distortion"]) == (example["image"], example["distortion"])
-
-    def test_verdicts_by_hand(self):
-        rows = [(1.0, 2, 2, 1), (1, 2, 3, 4), (2, 1, 2, 2), (2, 1, 1, 2)]
-        table = triplet_table({"a": distances(rows), "b": distances(rows[::-1])})
-        a = table[table["metric"] == "a"]
-        assert a["closer"].tolist() == ["p0", "p0", "p1", "p1"]
-        assert a["closer_shifted"].tolist() == ["p1", "p0", "p1", "p0"]
-        assert a["flips"].tolist() == [True, False, False, True]
-        assert table["metric"].tolist() == ["a", "b"] * 4
-        assert table["sample"].tolist() == [f"x-{i}" for i in range(4) for _ in "ab"]
-
-    def test_the_first_flips_are_chosen(self):
-        rows = [(1.0, 2, 3, 4), (1, 2, 2, 1), (2, 1, 1, 2), (1, 2, 2, 1)]
-        table = triplet_table({"a": distances(rows), "b": distances(rows[::-1])})
-        assert first_flips(table, "a", 2) == ["x-1", "x-2"]
-        assert first_flips(table, "a", 9) == ["x-1", "x-2", "x-3"]
-        assert first_flips(table, "b", 1) == ["x-0"]
 
     def test_triplets_shown_by_hand(self, finished):
         table = pd.read_csv(finished / "triplets.csv")
@@ -179,10 +149,13 @@ class TestRun:
 def test_the_figure_colours_flips_alone(flips, tmp_path):
     columns = ["example", "distortion", "metric", "no_shift", "shift_1px"]
     examples = pd.DataFrame([(1, "jpeg(0.30)", "l2", 0.1, 0.3)], columns=columns)
-    row = (1.0, 2, 2, 1) if flips else (1.0, 2, 1, 2)
+    verdict = {"sample": "x-0", "metric": "l2", "d0": 1.0, "d1": 2.0, "closer": "p0"}
+    shifted = ("p1", True) if flips else ("p0", False)
+    verdict |= {"d0_shifted": 2.0, "d1_shifted": 1.0}
+    verdict |= dict(zip(("closer_shifted", "flips"), shifted, strict=True))
     grey = torch.full((3, 8, 8), 120, dtype=torch.uint8)
     items = dict.fromkeys((1, "x-0"), dict.fromkeys(("ref", "p0", "p1"), grey))
-    figure = example_figure(examples, triplet_table({"l2": distances([row])}), items, "Heading")
+    figure = example_figure(examples, pd.DataFrame([verdict]), items, "Heading")
     plotting.save(figure, tmp_path / "a")
     with Image.open(tmp_path / "a.png") as image:
         pixels = np.asarray(image.convert("RGB"))

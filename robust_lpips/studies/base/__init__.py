@@ -21,6 +21,8 @@ from robust_lpips.studies.base.words import (
     pivot_in_order,
     quantity_label,
     rank_flip_columns,
+    run_conditions,
+    stacked,
 )
 
 __all__ = [
@@ -50,7 +52,9 @@ __all__ = [
     "pivot_in_order",
     "quantity_label",
     "rank_flip_columns",
+    "run_conditions",
     "source_of",
+    "stacked",
     "triplets",
     "with_bounds",
 ]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from robust_lpips.evaluation import ceilings_table
 from robust_lpips.studies.base.source import Source
+from robust_lpips.studies.base.study import Results
 from robust_lpips.tables import with_interval
 
 if TYPE_CHECKING:  # its import takes seconds
@@ -36,6 +37,11 @@ def difference_cell(row: pd.Series, digits: int = 1) -> str:
     """``difference`` with its bounds ``low`` and ``high``, all with their signs."""
     value, low, high = (f"{row[name]:+.{digits}f}" for name in ("difference", "low", "high"))
     return f"{value} [{low}, {high}]"
+
+
+def stacked(tables: Mapping[Hashable, pd.DataFrame], names: list[str]) -> pd.DataFrame:
+    """Tables one below the other; their keys become the first columns, called ``names``."""
+    return pd.concat(tables, names=names).reset_index(names).reset_index(drop=True)
 
 
 def pivot_in_order(table: pd.DataFrame, index: str, columns: str, values: str) -> pd.DataFrame:
@@ -124,3 +130,9 @@ def difference_rows(
             line[quantity_label(quantity)] = several if len(rows) > 1 else single
         lines.append(line)
     return pd.DataFrame(lines)
+
+
+def run_conditions(results: Results) -> str:
+    """:func:`conditions` of all triplets of a run, whose settings have ``max_shift, seed``."""
+    settings, n = results.settings, len(results.source.dataset)
+    return conditions(results.source, n, max_shift=settings.max_shift, seed=settings.seed)

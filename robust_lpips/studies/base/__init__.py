@@ -1,5 +1,6 @@
 """The skeleton of every study: settings, sources of data, tasks, one runner, records."""
 
+from robust_lpips.studies.base.defaults import QUICK_METRICS
 from robust_lpips.studies.base.measuring import MetricTask, Part, file_stem
 from robust_lpips.studies.base.page import filled
 from robust_lpips.studies.base.records import Record, with_bounds
@@ -21,9 +22,11 @@ from robust_lpips.studies.base.words import (
     pivot_in_order,
     quantity_label,
     rank_flip_columns,
+    run_conditions,
 )
 
 __all__ = [
+    "QUICK_METRICS",
     "LeftOut",
     "MetricTask",
     "Part",
@@ -50,6 +53,7 @@ __all__ = [
     "pivot_in_order",
     "quantity_label",
     "rank_flip_columns",
+    "run_conditions",
     "source_of",
     "triplets",
     "with_bounds",

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 import pandas as pd
 
 from robust_lpips.studies.base.source import Source
+from robust_lpips.studies.base.study import Results
 from robust_lpips.tables import with_interval
 
 
@@ -47,6 +48,13 @@ def conditions(
     size = f" of {source.size}" if source.size else ""
     shift = "" if max_shift is None else f", largest shift {max_shift} px"
     return f"{source.name}, {n} {unit}{size}{shift}, seed {seed}"
+
+
+def run_conditions(results: Results, unit: str = "triplets") -> str:
+    """:func:`conditions` of all items of a run, at the ``max_shift`` of its settings if any."""
+    settings, n = results.settings, len(results.source.dataset)
+    max_shift = getattr(settings, "max_shift", None)
+    return conditions(results.source, n, unit=unit, max_shift=max_shift, seed=settings.seed)
 
 
 def figure_title(heading: str, *lines: str) -> str:

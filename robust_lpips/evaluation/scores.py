@@ -408,6 +408,25 @@ def jnd_table(
     return table.assign(jnd_low=low, jnd_high=high)
 
 
+def jnd_bounds(distances: pd.DataFrame) -> tuple[float, float]:
+    """Average precision, in [0, 1], of pairs that no metric tells apart, and of the best order.
+
+    Means over subsets, from the column ``same`` alone. In the best order no pair was taken for the
+    same more often than an earlier one.
+
+    Args:
+        distances: table of :func:`~robust_lpips.evaluation.measure` on pairs.
+
+    Raises:
+        ValueError: columns or rows are missing, repeated, or out of range, or a subset has no
+            positives.
+    """
+    check_table(distances, PAIRS)
+    shares = [rows["same"].to_numpy() for _, rows in distances.groupby("subset")]
+    floor = np.mean([jnd_map(np.zeros(len(same)), same) for same in shares])
+    return float(floor), float(np.mean([jnd_map(-same, same) for same in shares]))
+
+
 # --- Parts shared by tables of several metrics -------------------------------------------------
 
 

@@ -8,7 +8,6 @@ in for CLIC.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,19 +17,15 @@ from matplotlib.figure import Figure
 
 from robust_lpips import plotting
 from robust_lpips.data.clic import CLICDataset
-from robust_lpips.evaluation import ShiftViews, compare_pairs, flip_details, summarize
+from robust_lpips.evaluation import compare_pairs, flip_details, summarize
 from robust_lpips.studies import base
-from robust_lpips.studies.base.defaults import QUICK_METRICS
 from robust_lpips.studies.base.published import published, published_scores
 from robust_lpips.studies.base.settings import check_max_shift
 from robust_lpips.tables import to_markdown
 
 SAMPLE_N, SAMPLE_SIZE = 100, 64
+_DIFFERENCES = "a b quantity value_a value_b difference low high holds only_a only_b p_value"
 _JUDGED_BY = "People judged these images: accuracy is the share of their choices that are met."
-_DIFFERENCES = [
-    *("a", "b", "quantity", "value_a", "value_b", "difference", "low", "high", "holds"),
-    *("only_a", "only_b", "p_value"),
-]
 
 
 @dataclass(frozen=True)
@@ -63,15 +58,9 @@ class CLICSettings(base.Settings):
         dataset = CLICDataset(self.data_root)
         if self.n is not None and self.n > len(dataset):
             raise ValueError(f"n must be at most {len(dataset)}, all of CLIC; got {self.n}")
-        dataset, size = base.evenly_spaced(dataset, self.n), "images as on disk"
-        return base.Source("CLIC", _JUDGED_BY, "accuracy", "original", size, dataset)
-
-
-def parts(settings: CLICSettings) -> dict[str, base.Part]:
-    """The triplets, the only part; those of CLIC one by one, because their sizes may differ."""
-    batch_size = 50 if settings.data_root is None else 1
-    dataset, views = base.source_of(settings).dataset, ShiftViews(settings.max_shift)
-    return {"": base.Part(dataset, views, batch_size)}
+        words = "CLIC", _JUDGED_BY, "accuracy", "original", "images as on disk"
+        # One at a time, because the sizes of images may differ.
+        return base.Source(*words, base.evenly_spaced(dataset, self.n), batch_size=1)
 
 
 def tables(results: base.Results[CLICSettings]) -> dict[str, pd.DataFrame]:
@@ -87,15 +76,14 @@ def tables(results: base.Results[CLICSettings]) -> dict[str, pd.DataFrame]:
     settings, source, rows = results.settings, results.source, []
     for metric, distances in results.distances().items():
         mean = summarize(distances, seed=settings.seed).iloc[-1].drop("subset")
-        details = flip_details(distances)
-        flips = details[details["subset"] == "mean"].set_index("shift")["flips"]
+        flips = flip_details(distances).query("subset == 'mean'").set_index("shift")["flips"]
         row = {"metric": metric, "dataset": source.name, "n": mean.pop("n")}
         row |= {"max_shift": settings.max_shift, "seed": settings.seed}
         row |= {name.replace("two_afc", "accuracy"): value for name, value in mean.items()}
         row |= {f"flips_{n}": int(flips[n]) for n in range(1, settings.max_shift + 1)}
         rows.append(row | {"judged_by": source.judged_by})
     first, *others = results.distances()
-    differences = pd.DataFrame(columns=_DIFFERENCES)
+    differences = pd.DataFrame(columns=_DIFFERENCES.split())
     if pairs := [(first, other) for other in others]:
         differences = compare_pairs(results.distances(), pairs, seed=settings.seed)
     return {"clic": pd.DataFrame(rows), "clic_differences": differences}
@@ -104,43 +92,24 @@ def tables(results: base.Results[CLICSettings]) -> dict[str, pd.DataFrame]:
 def page(results: base.Results[CLICSettings], tables: base.Tables) -> list[str]:
     """Scores, differences from the first metric, and what is published."""
     source, table, differences = results.source, tables["clic"], tables["clic_differences"]
-    intervals = f"95 % bootstrap intervals{source.clustered}"
-    cells = pd.DataFrame({"metric": table["metric"]})
-    cells[source.accuracy_label] = base.interval_cells(table, "accuracy")
+    measured = pd.DataFrame({"metric": table["metric"]})
+    measured[source.accuracy_label] = base.interval_cells(table, "accuracy")
     for n in range(1, results.settings.max_shift + 1):
         shares = pd.Series(base.interval_cells(table, f"rrf_{n}"))
-        cells[f"flips, {n} px"] = table[f"flips_{n}"].astype(str) + " (" + shares + ")"
-    blocks = [
-        f"# Choices and flips: {source.name}",
-        f"{_conditions(results, table)}. {source.judged_by}",
-        "Flips are the triplets that a metric ranks differently when the distorted images are "
-        f"shifted by so many pixels; in parentheses their share in percent. Brackets: {intervals}.",
-        "## Measured",
-        to_markdown(cells),
-    ]
-    if results.settings.data_root is not None and (table["accuracy"] < 50).all():
-        blocks.append(
-            "**Every metric disagrees with most choices.** An older copy of CLIC's file has its "
-            "column T inverted, and this may be it."
-        )
-    if not differences.empty:
-        blocks += [
-            f"## Against {differences['a'].iloc[0]}, measured",
-            f"That metric minus the other, in percentage points, with {intervals}; and triplets "
-            "that only one of the two flips, with the p-value of McNemar's exact test, which takes "
-            "triplets to be independent: where several share an image, rely on the intervals.",
-            to_markdown(_difference_rows(differences, source.accuracy), {"p": ".2g"}),
-        ]
+        measured[f"flips, {n} px"] = table[f"flips_{n}"].astype(str) + " (" + shares + ")"
+    best, compared = table["accuracy"].max(), not differences.empty
     names = {"accuracy": "accuracy (%)"} | {f"flips_{n}": f"flips, {n} px" for n in (1, 2, 3)}
-    return [
-        *blocks,
-        "## Published",
-        "Ghildyal and Liu, ECCV 2022, on CLIC's validation set; not comparable with numbers of "
-        "another data set. The paper does not say how PieAPP sampled its patches here; we read it "
-        "as `pieapp-sparse`, the default of its authors' released script. On BAPPS the paper "
-        "reports both ways, which differ by 0.05 points of 2AFC.",
-        to_markdown(published("comparison_clic").rename(columns=names), {"accuracy (%)": ".2f"}),
-    ]
+    reported = published("comparison_clic").rename(columns=names)
+    return base.filled(
+        "clic",
+        source=source,
+        conditions=base.run_conditions(results),
+        measured=to_markdown(measured),
+        best=best if results.settings.data_root is not None and best < 50 else None,
+        first=differences["a"].iloc[0] if compared else None,
+        differences=_difference_table(differences, source.accuracy) if compared else None,
+        published=to_markdown(reported, {names["accuracy"]: ".2f"}),
+    )
 
 
 def figures(results: base.Results[CLICSettings], tables: base.Tables) -> dict[str, Figure]:
@@ -159,7 +128,7 @@ def figures(results: base.Results[CLICSettings], tables: base.Tables) -> dict[st
         for n in range(1, results.settings.max_shift + 1)
     )
     heading = f"Choices and flips: {source.name}"
-    title = base.figure_title(heading, _conditions(results, table), source.judged_by)
+    title = base.figure_title(heading, base.run_conditions(results), source.judged_by)
     names, top = plotting.names_width(scores), plotting.title_height(title) + 0.3
     height = max(3.2, plotting.rows_height(scores))
     with plotting.figure((8.4 + 2 * names, top + height + 1.0), title) as fig:
@@ -174,43 +143,33 @@ def figures(results: base.Results[CLICSettings], tables: base.Tables) -> dict[st
     return {"clic": fig}
 
 
-def records(results: base.Results[CLICSettings], tables: base.Tables) -> Iterator[base.Record]:
+def records(results: base.Results[CLICSettings], tables: base.Tables) -> list[base.Record]:
     """Accuracy and rank-flip rates of each metric."""
     names = ["accuracy", *base.rank_flip_columns(tables["clic"])]
-    size = {"image_size": results.source.size}
-    for row in tables["clic"].to_dict("records"):
-        metric, scores = row["metric"], base.with_bounds(row, names)
-        yield base.Record(metric, row["n"], scores, results.weights[metric], size)
+    return results.records(tables["clic"], names, image_size=results.source.size)
 
 
 STUDY = base.Study(
     name="clic",
     settings=CLICSettings,
-    metrics=QUICK_METRICS,
-    parts=parts,
     tables=tables,
     page=page,
     figures=figures,
     records=records,
+    metrics=base.QUICK_METRICS,
     folder=lambda settings: "clic-sample" if settings.data_root is None else "clic-clic",
 )
 
 
-def _conditions(results: base.Results[CLICSettings], table: pd.DataFrame) -> str:
-    n, settings = table["n"].iloc[0], results.settings
-    return base.conditions(results.source, n, max_shift=settings.max_shift, seed=settings.seed)
-
-
-def _difference_rows(differences: pd.DataFrame, accuracy: str) -> pd.DataFrame:
+def _difference_table(differences: pd.DataFrame, accuracy: str) -> str:
     quantities = differences["quantity"].map(base.quantity_label)
-    return pd.DataFrame(
-        {
-            "metric": differences["b"],
-            "quantity": quantities.replace("accuracy", accuracy),
-            "difference": differences.apply(base.difference_cell, axis=1),
-            "excludes 0": differences["holds"].map({True: "yes", False: "no"}),
-            "flips of the first alone": differences["only_a"].astype("Int64"),
-            "of the other alone": differences["only_b"].astype("Int64"),
-            "p": differences["p_value"],
-        }
-    )
+    cells = {
+        "metric": differences["b"],
+        "quantity": quantities.replace("accuracy", accuracy),
+        "difference": differences.apply(base.difference_cell, axis=1),
+        "excludes 0": differences["holds"].map({True: "yes", False: "no"}),
+        "flips of the first alone": differences["only_a"].astype("Int64"),
+        "of the other alone": differences["only_b"].astype("Int64"),
+        "p": differences["p_value"],
+    }
+    return to_markdown(pd.DataFrame(cells), {"p": ".2g"})

@@ -8,7 +8,6 @@ images are not the people's, so the two curves are compared by shape alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,22 +20,13 @@ from robust_lpips import plotting
 from robust_lpips.data import ShiftedPhotographs, read_responses
 from robust_lpips.evaluation.people import PEOPLE_COLUMNS, agreement, metric_curves, people
 from robust_lpips.studies import base
-from robust_lpips.studies.base.defaults import QUICK_METRICS
 from robust_lpips.studies.base.published import published_answers
 from robust_lpips.tables import to_markdown
 
-_HEADING = "Small shifts: people and metrics"
+_RELATIVE = "relative_distance"
 _JUDGED_BY = {
     "measured": 'People: the answers given, each of which is "the same" or "one appears shifted".',
     "published": 'People: the published shares of "the same" (Ghildyal and Liu, ECCV 2022).',
-}
-_PEOPLE_NOTES = {
-    "measured": (
-        "From the answers given: {stimuli} stimuli, {answers} answers. % same: of all answers at a "
-        "shift, with a 95 % bootstrap interval over stimuli. std: standard deviation of a "
-        "stimulus' answers (1: the same, 0: not), mean and standard deviation over stimuli."
-    ),
-    "published": "Ghildyal and Liu, ECCV 2022: the whole study; not measured here. Same columns.",
 }
 
 
@@ -94,120 +84,107 @@ def tables(results: base.Results[UserStudySettings]) -> dict[str, pd.DataFrame]:
 
 def page(results: base.Results[UserStudySettings], tables: base.Tables) -> list[str]:
     """People's answers, measured and published, and curves of metrics as text."""
-    settings, shifts = results.settings, tables["curves"]["shift"]
-    blocks = [
-        f"# {_HEADING}",
-        "People saw an image next to itself, shifted, and said whether the two are the same "
-        "(Ghildyal and Liu, ECCV 2022, section 3). Metrics measured the distance between windows "
-        f"of {results.source.size} that lie as many pixels apart in {settings.n} crops of "
-        f"scikit-image's validation photographs, seed {settings.seed}; nothing is padded. The "
-        "metrics' images are not the people's: shapes of curves can be compared, levels cannot.",
-    ]
-    for source, rows in tables["user_study"].groupby("source", sort=False):
-        cells = {
-            "shift (px)": rows["shift"],
-            "stimuli": rows["stimuli"],
-            "answers": rows["answers"],
-            "said same": rows["said_same"],
-            "% same": base.interval_cells(rows, "percent_same"),
-            "std, mean": rows["std_mean"],
-            "std, std": rows["std_std"],
-        }
-        shown = pd.DataFrame(cells).dropna(axis="columns", how="all")
-        blocks += [
-            f"## People, {source}",
-            _PEOPLE_NOTES[source].format(**rows[["stimuli", "answers"]].sum()),
-            to_markdown(shown, dict.fromkeys(("std, mean", "std, std"), ".2f")),
-        ]
-    wide = base.pivot_in_order(_relative(settings, tables), "metric", "shift", "relative_distance")
-    wide = wide.rename(columns={shift: f"{shift} px" for shift in shifts})
-    formats = dict.fromkeys(wide.columns[1:], ".2f") | {"spearman": ".3f"}
-    return [
-        *blocks,
-        "## Metrics, measured: distance relative to that at the largest shift",
-        f"Mean distance, from 0 at the smallest shift to 1 at {shifts.max()} px; people: the share "
-        f'who do not say "the same" ({settings.answers}), over theirs at {shifts.max()} px. '
-        f"spearman: rank correlation, over the {shifts.nunique()} shifts, of a metric's mean "
-        "distance and that share; a dash where one of the two is the same at every shift. It asks "
-        "for the order of shifts alone: all metrics whose distance only grows have the same value, "
-        "however it grows; what tells metrics apart is how early their curve rises.",
-        to_markdown(wide.merge(tables["agreement"], how="left"), formats),
-        "The distances themselves, in each metric's own unit with 95 % bootstrap intervals "
-        "clustered by photograph, are in curves.csv.",
-    ]
+    settings, answers = results.settings, tables["user_study"]
+    measured = answers[answers["source"] == "measured"]
+    curves = base.pivot_in_order(_relative(settings, tables), "metric", "shift", _RELATIVE)
+    curves = curves.rename(columns={n: f"{n} px" for n in curves.columns[1:]})
+    formats = dict.fromkeys(curves.columns[1:], ".2f") | {"spearman": ".3f"}
+    return base.filled(
+        "user_study",
+        source=results.source,
+        settings=settings,
+        measured=None if measured.empty else _people_table(measured),
+        given=None if measured.empty else measured[["stimuli", "answers"]].sum(),
+        published=_people_table(answers[answers["source"] == "published"]),
+        largest=tables["curves"]["shift"].max(),
+        shifts=tables["curves"]["shift"].nunique(),
+        curves=to_markdown(curves.merge(tables["agreement"], how="left"), formats),
+    )
 
 
 def figures(results: base.Results[UserStudySettings], tables: base.Tables) -> dict[str, Figure]:
     """``user_study``: people's answers, and relative curves of people and metrics."""
-    settings, answers, curves = results.settings, tables["user_study"], tables["curves"]
+    settings, answers = results.settings, tables["user_study"]
     count = answers.loc[answers["source"] == settings.answers, "answers"].sum()
     title = (
-        f"{_HEADING}\npeople: {count} answers, {settings.answers}; metrics: {settings.n} crops of "
+        "Small shifts: people and metrics\n"
+        f"people: {count} answers, {settings.answers}; metrics: {settings.n} crops of "
         f"validation photographs, windows of {results.source.size}, seed {settings.seed}"
     )
+    curves = _relative(settings, tables)
     # The key stands to the right of the panels, because all lines end in one point.
-    key = 0.75 + 0.07 * max(12, curves["metric"].str.len().max())
+    key = 0.45 + plotting.names_width(curves)
     with plotting.figure((9.4 + key, 4.9), title) as fig:
         left, right = plotting.panels(fig, 2, left=0.7, right=key, top=1.05, height=3.25, gap=0.85)
         _draw_people(left, answers)
-        _draw_relative(right, _relative(settings, tables), settings.answers)
+        _draw_relative(right, curves)
     return {"user_study": fig}
 
 
-def records(results: base.Results[UserStudySettings], tables: base.Tables) -> Iterator[base.Record]:
-    """Agreement of each metric with people, where it is defined."""
-    shifts = {"shifts": f"0 to {tables['curves']['shift'].max()} px"}
-    for metric, rho in tables["agreement"].dropna().itertuples(index=False):
-        scores, weights = {"spearman": (rho, math.nan, math.nan)}, results.weights[metric]
-        yield base.Record(metric, results.settings.n, scores, weights, shifts)
+def records(results: base.Results[UserStudySettings], tables: base.Tables) -> list[base.Record]:
+    """Agreement of each metric with people, where it is defined; without intervals."""
+    unbounded = {"spearman_low": math.nan, "spearman_high": math.nan}
+    scores = tables["agreement"].dropna().assign(n=results.settings.n, **unbounded)
+    shifts = f"0 to {tables['curves']['shift'].max()} px"
+    return results.records(scores, ["spearman"], shifts=shifts)
 
 
 STUDY = base.Study(
     name="user-study",
-    page_name="user_study",
     settings=UserStudySettings,
-    metrics=QUICK_METRICS,
     tables=tables,
     page=page,
     figures=figures,
     records=records,
+    metrics=base.QUICK_METRICS,
+    page_name="user_study",
 )
+
+
+def _people_table(answers: pd.DataFrame) -> str:
+    """Answers at each shift, without the columns that nobody reports."""
+    names = {"shift": "shift (px)", "stimuli": "stimuli", "answers": "answers"}
+    names |= {"said_same": "said same", "cell": "% same", "std_mean": "std, mean"}
+    names |= {"std_std": "std, std"}
+    answers = answers.assign(cell=base.interval_cells(answers, "percent_same"))[list(names)]
+    shown = answers.rename(columns=names).dropna(axis="columns", how="all")
+    return to_markdown(shown, {"std, mean": ".2f", "std, std": ".2f"})
 
 
 def _relative(settings: UserStudySettings, tables: base.Tables) -> pd.DataFrame:
     """Curves of people and metrics, all 1 at the largest shift, people's first."""
     answers = tables["user_study"]
-    curve = answers[answers["source"] == settings.answers]
-    gone = 100 - curve["percent_same"]
-    curve = curve.assign(metric="people", relative_distance=gone / (gone.iloc[-1] or math.nan))
-    return pd.concat([curve, tables["curves"]])[["metric", "shift", "relative_distance"]]
+    people = answers[answers["source"] == settings.answers]
+    shifted = 100 - people["percent_same"]
+    relative = shifted / (shifted.iloc[-1] or math.nan)
+    people = people.assign(metric=f"people, {settings.answers}", **{_RELATIVE: relative})
+    return pd.concat([people, tables["curves"]])[["metric", "shift", _RELATIVE]]
 
 
 def _draw_people(axes: Axes, answers: pd.DataFrame) -> None:
     """Shares of "the same": a band and filled dots where measured, hollow dots where published."""
     for source, rows in answers.groupby("source", sort=False):
-        x, y = rows["shift"], rows["percent_same"]
         if source == "measured":
             bounds = rows["percent_same_low"], rows["percent_same_high"]
-            axes.fill_between(x, *bounds, color=plotting.INK, alpha=0.13, lw=0)
+            axes.fill_between(rows["shift"], *bounds, color=plotting.INK, alpha=0.13, lw=0)
             style = {"color": plotting.INK, "marker": "o", "ms": 5, "mec": "white", "mew": 0.5}
-            axes.plot(x, y, lw=1.8, **style, label="measured (band: 95 % interval)")
+            label = "measured (band: 95 % interval)"
         else:
             # Nothing inside, so that a measured dot shows through.
-            hollow = plotting.marker(plotting.INK, "D", filled=False) | {"markerfacecolor": "none"}
-            axes.plot(x, y, **hollow, label="published")
+            style = plotting.marker(plotting.INK, "D", filled=False) | {"markerfacecolor": "none"}
+            label = "published"
+        axes.plot(rows["shift"], rows["percent_same"], **style, label=label)
     axes.set(title="People", ylim=(0, 100), ylabel='answers "the same" (%)')
     axes.legend(loc="upper right")
     plotting.shift_axis(axes, answers)
 
 
-def _draw_relative(axes: Axes, curves: pd.DataFrame, source: str) -> None:
-    """One line per metric, and a broad one of people; the key to the right of the panel."""
-    people, metrics = (rows for _, rows in curves.groupby(curves["metric"] != "people"))
-    for i, (metric, rows) in enumerate(metrics.groupby("metric", sort=False)):
-        axes.plot(rows["shift"], rows["relative_distance"], **plotting.line_style(i), label=metric)
+def _draw_relative(axes: Axes, curves: pd.DataFrame) -> None:
+    """A broad line of people and one line per metric; the key to the right of the panel."""
     broad = {"color": plotting.INK, "lw": 3.0, "alpha": 0.75, "zorder": 2.5}
-    axes.plot(people["shift"], people["relative_distance"], **broad, label=f"people\n({source})")
+    for i, (name, rows) in enumerate(curves.groupby("metric", sort=False)):
+        style = plotting.line_style(i - 1) if i else broad
+        axes.plot(rows["shift"], rows[_RELATIVE], **style, label=name)
     axes.set(title="Metrics and people, relative to the largest shift")
     axes.set_ylabel('distance, or answers not "the same"')
     axes.set_ylim(bottom=0)

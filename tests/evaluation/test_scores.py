@@ -16,6 +16,7 @@ from robust_lpips.evaluation import (
     ceilings_table,
     flip_details,
     group_scores,
+    jnd_bounds,
     jnd_map,
     jnd_table,
     max_shift_of,
@@ -198,6 +199,16 @@ def test_jnd_by_hand():
     assert jnd_map([1, 2], [0.8, 0.2]) == pytest.approx(0.8 * 0.8 + 0.2 * 0.5)
     # All equal: one point, whose precision is the share of positives.
     assert jnd_map([7, 7, 7, 7], [1, 0, 0, 0]) == 0.25
+
+
+def test_jnd_bounds_by_hand():
+    same = {"a": [1.0, 0.0, 0.5], "b": [0.0, 1.0]}
+    rows = [(s, f"{i}", 0.0, v) for s, values in same.items() for i, v in enumerate(values)]
+    table = pd.DataFrame(rows, columns=["subset", "sample", "distance", "same"])
+    floor, best = jnd_bounds(table)
+    assert floor == pytest.approx(0.5)
+    # By hand: precision 1 up to recall 2/3, then 3/4; and 1.
+    assert best == pytest.approx(((2 / 3 + 0.75 / 3) + 1) / 2)
 
 
 def test_order_among_equal_distances_does_not_count():

@@ -13,7 +13,7 @@ from robust_lpips.data import ShiftedPhotographs
 from robust_lpips.evaluation import jnd_map
 from robust_lpips.studies.base import Plan, Results, records, runner
 from robust_lpips.studies.base.published import published, published_shares
-from robust_lpips.studies.jnd import STUDY, JNDSettings, bounds
+from robust_lpips.studies.jnd import STUDY, JNDSettings
 
 
 def run(output: Path, metrics: Sequence[str] = ("l2",), **settings) -> str:
@@ -89,16 +89,6 @@ def test_scores_by_hand(bapps, tmp_path):
     row = table.loc["mean"]
     assert row["jnd_map"] == pytest.approx(np.mean(by_subset))
     assert row["low"] <= row["jnd_map"] <= row["high"] <= 1
-
-
-def test_bounds_are_what_no_order_and_the_best_order_give():
-    same = {"a": [1.0, 0.0, 0.5], "b": [0.0, 1.0]}
-    rows = [(s, f"{i}", 0.0, v) for s, values in same.items() for i, v in enumerate(values)]
-    table = pd.DataFrame(rows, columns=["subset", "sample", "distance", "same"])
-    floor, best = bounds(table)
-    assert floor == pytest.approx(0.5)
-    # By hand: precision 1 up to recall 2/3, then 3/4; and 1.
-    assert best == pytest.approx(((2 / 3 + 0.75 / 3) + 1) / 2)
 
 
 def test_page_of_bapps(bapps, tmp_path):

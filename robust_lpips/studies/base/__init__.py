@@ -1,5 +1,6 @@
 """The skeleton of every study: settings, sources of data, tasks, one runner, records."""
 
+from robust_lpips.studies.base.defaults import QUICK_METRICS
 from robust_lpips.studies.base.measuring import MetricTask, Part, file_stem
 from robust_lpips.studies.base.page import filled
 from robust_lpips.studies.base.records import Record, with_bounds
@@ -26,6 +27,7 @@ from robust_lpips.studies.base.words import (
 )
 
 __all__ = [
+    "QUICK_METRICS",
     "LeftOut",
     "MetricTask",
     "Part",

@@ -33,6 +33,7 @@ class Source:
             independent.
         size: size of the images in words.
         dataset: the items; None where a study makes its own.
+        batch_size: items that are loaded at a time; 1 for images of several sizes.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Source:
     cluster: str = ""
     size: str = ""
     dataset: Dataset | None = None
+    batch_size: int = 50
 
     @property
     def by_people(self) -> bool:

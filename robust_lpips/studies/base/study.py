@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from robust_lpips.evaluation import ShiftViews
 from robust_lpips.studies.base.measuring import MetricTask, Part, cached_parts
-from robust_lpips.studies.base.records import Record
+from robust_lpips.studies.base.records import Record, with_bounds
 from robust_lpips.studies.base.settings import Settings
 from robust_lpips.studies.base.source import Source, source_of
 from robust_lpips.studies.base.tasks import Task, record_of
@@ -93,6 +93,19 @@ class Results(Generic[S]):
         keys = {task.metric: self.record(task)["results"]["key"] for task in self.of(MetricTask)}
         return {metric: key["weights"] for metric, key in keys.items()}
 
+    def records(self, table: pd.DataFrame, names: Sequence[str], **settings: Any) -> list[Record]:
+        """One record per row of a table with one row per metric.
+
+        Args:
+            table: ``metric, n``; the scores, each with its bounds in ``_low`` and ``_high``.
+            names: columns of the scores.
+            settings: see :class:`Record`.
+        """
+        return [
+            Record(r["metric"], r["n"], with_bounds(r, names), self.weights[r["metric"]], settings)
+            for r in table.to_dict("records")
+        ]
+
     @property
     def machines(self) -> str:
         """Machines that computed the results, in words."""
@@ -108,7 +121,8 @@ class Results(Generic[S]):
 
 def single_part(settings: Any) -> Mapping[str, Part]:
     """The data set of the settings' source as the only part, at shifts up to ``max_shift``."""
-    return {"": Part(source_of(settings).dataset, ShiftViews(getattr(settings, "max_shift", 0)))}
+    source, views = source_of(settings), ShiftViews(getattr(settings, "max_shift", 0))
+    return {"": Part(source.dataset, views, source.batch_size)}
 
 
 def no_records(results: Results, tables: Tables) -> Iterable[Record]:

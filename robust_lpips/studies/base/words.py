@@ -69,6 +69,13 @@ def conditions(
     return f"{source.name}, {n} {unit}{size}{trained}{shift}, {named}"
 
 
+def run_conditions(results: Results, unit: str = "triplets") -> str:
+    """:func:`conditions` of all items of a run, at the ``max_shift`` of its settings if any."""
+    settings, n = results.settings, len(results.source.dataset)
+    max_shift = getattr(settings, "max_shift", None)
+    return conditions(results.source, n, unit=unit, max_shift=max_shift, seed=settings.seed)
+
+
 def figure_title(heading: str, *lines: str) -> str:
     """Heading of a figure, and the lines below it, wrapped at the width of a narrow figure."""
     return "\n".join([heading, *(part for line in lines for part in textwrap.wrap(line, 105))])

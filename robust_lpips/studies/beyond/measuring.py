@@ -14,6 +14,7 @@ from torch.utils.data import Dataset, default_collate
 
 from robust_lpips import distortions
 from robust_lpips.evaluation import ShiftViews
+from robust_lpips.evaluation.timing import WARM_UP, in_turns, seconds_of
 from robust_lpips.studies.base import (
     MetricTask,
     Part,
@@ -29,7 +30,6 @@ from robust_lpips.studies.base import (
     triplets,
 )
 from robust_lpips.studies.base.measuring import cached_parts, identity_of, load_or_leave_out
-from robust_lpips.studies.base.timing import WARM_UP, in_turns, seconds_of
 from robust_lpips.studies.beyond.rows import ROWS, chosen, load_row
 
 HORIZONTAL, WARP = "horizontal", "warp"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import copy
 import os
@@ -88,6 +89,21 @@ def stlpips_peer() -> Callable[[str], nn.Module]:
 def quick_build() -> Callable[[], contextlib.AbstractContextManager[None]]:
     """A context in which peers are built without filling their classifiers, which takes seconds."""
     return _classifiers_left_unset
+
+
+@pytest.fixture
+def missing(monkeypatch) -> Callable[[str], None]:
+    """``hide(name)``: as if the package were not installed."""
+
+    def hide(name):
+        def importing(wanted, *arguments, real=builtins.__import__, **options):
+            if wanted.partition(".")[0] == name:
+                raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+            return real(wanted, *arguments, **options)
+
+        monkeypatch.setattr(builtins, "__import__", importing)
+
+    return hide
 
 
 @contextlib.contextmanager

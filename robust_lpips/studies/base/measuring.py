@@ -17,10 +17,11 @@ import torch
 from torch.utils.data import Dataset
 
 from robust_lpips._cache import cache_dir
+from robust_lpips.backbones.cost import multiply_accumulates
 from robust_lpips.comparison import Metric, MetricUnavailable, load_metric
 from robust_lpips.data.fingerprint import content_digest
 from robust_lpips.evaluation import ShiftViews, measure, read_distances, write_distances
-from robust_lpips.studies.base.machine import loading_workers, multiply_accumulates
+from robust_lpips.studies.base.machine import loading_workers
 from robust_lpips.studies.base.provenance import metric_identity, source_digest
 from robust_lpips.studies.base.settings import Settings
 from robust_lpips.studies.base.tasks import LeftOut, Task, Tick

@@ -137,9 +137,3 @@ def difference_rows(
             line[quantity_label(quantity)] = several if len(rows) > 1 else single
         lines.append(line)
     return pd.DataFrame(lines)
-
-
-def run_conditions(results: Results) -> str:
-    """:func:`conditions` of all triplets of a run, whose settings have ``max_shift, seed``."""
-    settings, n = results.settings, len(results.source.dataset)
-    return conditions(results.source, n, max_shift=settings.max_shift, seed=settings.seed)

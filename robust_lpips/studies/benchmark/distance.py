@@ -3,49 +3,31 @@
 from __future__ import annotations
 
 import copy
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from robust_lpips.backbones import BackboneConfig
-from robust_lpips.comparison import Metric
+from robust_lpips.backbones.cost import multiply_accumulates
+from robust_lpips.comparison import Metric, peers
+from robust_lpips.evaluation.capability import compiler_problem, peaks
 from robust_lpips.evaluation.precision import computing_in
+from robust_lpips.evaluation.timing import compare, in_turns, median_step
 from robust_lpips.metric import RobustLPIPS
 from robust_lpips.studies.base import Settings, interval_cells, option, pivot_in_order
-from robust_lpips.studies.base.machine import multiply_accumulates
-from robust_lpips.studies.base.timing import compare, in_turns, median_step
-from robust_lpips.studies.benchmark import peers
-from robust_lpips.studies.benchmark.capability import compiler_problem, peaks
 from robust_lpips.studies.benchmark.suite import Measured, suite
 
-PLAIN = "alexnet, random trunk"
 # Side of the images in pixels, and pairs per batch.
 CASES: dict[str, tuple[tuple[int, int], ...]] = {
     "alexnet-shift-tolerant": ((64, 50), (256, 8)),
     "vgg16-shift-tolerant": ((64, 50),),
-    PLAIN: ((64, 50), (256, 8)),
+    peers.PLAIN: ((64, 50), (256, 8)),
 }
 FLOAT32 = "float32"
-
-_TEXT = """Pairs per second in `torch.inference_mode()`, with the images on the device already. \
-`ratio`: how many times as fast as the released package ours is, both in float32 and not compiled. \
-Next to it ours with `torch.compile`, with bfloat16 autocast, and with both, against the same rate \
-of the released package. Medians over {rounds} rounds of {steps} steps, in which all take turns; \
-in brackets the lowest and the highest ratio of a round. Ours checks the values of images, except \
-where it is compiled.
-
-`difference`: largest relative difference of the two float32 distances. Both have the same \
-weights: for the shift-tolerant networks the released ones, for plain AlexNet the released linear \
-layers on one random trunk (its ImageNet trunk is a download). `ours (%)`, `released (%)`: share \
-of the matrix multiply's rate, counted by the multiply-adds of the plain network. Merged and fast \
-convolutions do fewer, so a share may exceed 100 %."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +49,7 @@ def measure(settings: DistanceSettings, device: str) -> Measured:
     fastest, rows = peaks(device), []
     for name, sizes in CASES.items():
         try:
-            ours, builders = networks(name)
+            ours, builders = peers.networks(name)
         except ImportError as error:
             unavailable[name] = str(error)
             continue
@@ -78,21 +60,6 @@ def measure(settings: DistanceSettings, device: str) -> Measured:
             timed = _rows(ours.to(device), released, (size, batch), settings, problem is None)
             rows += [{"case": name, **row, **fastest.shares(row, of_pair)} for row in timed]
     return Measured(pd.DataFrame(rows), unavailable | peers.NEEDS_DOWNLOAD, fastest)
-
-
-def networks(name: str) -> tuple[RobustLPIPS, peers.Builders]:
-    """Our network of a case, and the released ones with the same weights.
-
-    Raises:
-        ImportError: if the package that the weights come from is missing.
-    """
-    if name in peers.STLPIPS_NETS:
-        return RobustLPIPS(name), peers.shift_tolerant_peers(name)
-    state = peers.lpips().state_dict()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "lpips.pth")
-        torch.save(state, path)
-        return RobustLPIPS(BackboneConfig(), weights=path), peers.plain_peers(state)
 
 
 def modes(metric: RobustLPIPS, pair: Tensor, *, compiled: bool) -> dict[str, Metric]:
@@ -171,4 +138,4 @@ def _cells(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["mode"] == FLOAT32].drop(columns="mode").merge(by_mode, on="row")
 
 
-SUITE = suite("distance", DistanceSettings, measure, _TEXT, "noise", _cells)
+SUITE = suite("distance", DistanceSettings, measure, "noise", _cells)

@@ -12,26 +12,14 @@ from torch.utils.data import Dataset
 
 from robust_lpips.data import packed, sample_dataset
 from robust_lpips.evaluation import measure as measure_distances
+from robust_lpips.evaluation.capability import compiler_problem
 from robust_lpips.evaluation.precision import Precision
+from robust_lpips.evaluation.verdicts import differing_verdicts, largest_difference
 from robust_lpips.metric import RobustLPIPS
 from robust_lpips.studies.base import Settings, option
-from robust_lpips.studies.base.source import METRIC
-from robust_lpips.studies.benchmark.capability import compiler_problem
-from robust_lpips.studies.benchmark.suite import Measured, suite
-from robust_lpips.studies.benchmark.verdicts import (
-    MAX_SHIFT,
-    differing_verdicts,
-    mean_scores,
-)
+from robust_lpips.studies.benchmark.suite import IMAGE_SIZE, MAX_SHIFT, Measured, mean_scores, suite
 
-NETS = ("alexnet-shift-tolerant",)
-IMAGE_SIZE = 64
-
-_TEXT = f"""{{n}} triplets of the sample set at {IMAGE_SIZE}x{IMAGE_SIZE} px, largest shift \
-{MAX_SHIFT} px, by `measure(..., precision=, compile=)`. {METRIC} Both are in percent. The first \
-row of a network is every layer by itself in float32. `difference`: largest difference of a \
-distance from that row's, over the median distance. `verdicts that differ`: number of verdicts \
-d0 < d1 that are not that row's, of the {MAX_SHIFT + 2} views of every triplet."""
+NET = "alexnet-shift-tolerant"
 
 
 @dataclass(frozen=True)
@@ -65,31 +53,24 @@ def modes(device: str, *, compiled: bool) -> list[Mode]:
 
 
 def measure(settings: PrecisionSettings, device: str) -> Measured:
-    """One row per network and mode: scores, and differences from layers by themselves."""
+    """One row per mode: scores, and differences from layers by themselves."""
     problem = compiler_problem(device)
     dataset = packed(sample_dataset(n=settings.n, image_size=IMAGE_SIZE))
-    rows = []
-    for name in NETS:
-        metric = RobustLPIPS(name).to(device)
-        first, *others = modes(device, compiled=problem is None)
-        plain = _measured(metric, first, dataset)
-        rows.append({"case": name, **row(first, plain, plain)})
-        rows += [
-            {"case": name, **row(mode, _measured(metric, mode, dataset), plain)} for mode in others
-        ]
+    metric = RobustLPIPS(NET).to(device)
+    first, *others = modes(device, compiled=problem is None)
+    plain = _measured(metric, first, dataset)
+    rows = [row(first, plain, plain)]
+    rows += [row(mode, _measured(metric, mode, dataset), plain) for mode in others]
     return Measured(pd.DataFrame(rows), {} if problem is None else {"compiled": problem})
 
 
 def row(mode: Mode, table: pd.DataFrame, plain: pd.DataFrame) -> dict[str, object]:
     """Scores of the distances ``table``, and how far they are from ``plain``."""
-    distances = ["d0", "d1"]
-    # Over the median: the distance of two nearly equal patches may be a millionth of it.
-    typical = float(plain[distances].stack().median())
-    difference = (table[distances] - plain[distances]).abs() / typical
     return {
+        "case": NET,
         "mode": str(mode),
         **mean_scores(table),
-        "difference": float(difference.max(axis=None)),
+        "difference": largest_difference(table, plain),
         "verdicts_differ": differing_verdicts(table, plain),
     }
 
@@ -106,4 +87,4 @@ def _measured(metric: RobustLPIPS, mode: Mode, dataset: Dataset) -> pd.DataFrame
     )
 
 
-SUITE = suite("precision", PrecisionSettings, measure, _TEXT, "sample set val")
+SUITE = suite("precision", PrecisionSettings, measure, "sample set val")

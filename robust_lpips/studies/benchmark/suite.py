@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,10 @@ from typing import Any
 import pandas as pd
 import torch
 
+from robust_lpips.evaluation import summarize
+from robust_lpips.evaluation.capability import Peaks
 from robust_lpips.studies.base import (
     LeftOut,
-    Plan,
     Record,
     Results,
     Settings,
@@ -23,26 +24,27 @@ from robust_lpips.studies.base import (
     Tables,
     Task,
     Tick,
+    filled,
     interval_cells,
     quantity_label,
 )
+from robust_lpips.studies.base.source import METRIC
 from robust_lpips.studies.base.words import left_out_blocks
-from robust_lpips.studies.benchmark.capability import Peaks
-from robust_lpips.studies.benchmark.verdicts import SCORES
 from robust_lpips.tables import to_markdown
 
+# Side of images in pixels, triplets or pairs per batch, and largest shift of most suites.
+IMAGE_SIZE, BATCH, MAX_SHIFT = 64, 50, 3
+SCORES = ("two_afc", *(f"rrf_{shift}" for shift in range(1, MAX_SHIFT + 1)))
+
+_WORDS = {"image_size": IMAGE_SIZE, "batch": BATCH, "max_shift": MAX_SHIFT, "judged_by": METRIC}
 _RATIO = (
     "ratio: how many times as fast as the released package ours is. In brackets the lowest and the "
     "highest ratio of a round, not an interval."
 )
-# What tells the rows of a table apart, next to the case.
-_LABELS = ("mode", "image_size", "batch", "peer")
 # Columns of the pages in their order, of those that a table has: titles, and formats of numbers.
 _COLUMNS = {
-    "case": ("case", ""),
-    "mode": ("mode", ""),
+    **{name: (name, "") for name in ("case", "mode", "triplets")},
     "peer": ("released package", ""),
-    "triplets": ("triplets", ""),
     "start": ("start (MiB)", ".0f"),
     "peak": ("peak (MiB)", ".0f"),
     "increase": ("increase (%)", "+.1f"),
@@ -74,14 +76,6 @@ class Measured:
     peaks: Peaks | None = None
 
 
-# From settings and a device.
-Measure = Callable[[Any, str], Measured]
-
-
-def _this_run() -> str:
-    return f"{datetime.now(timezone.utc).isoformat()}, process {os.getpid()}"
-
-
 @dataclass(frozen=True)
 class SuiteTask(Task):
     """Measure a suite. Times belong to one run, so the key holds when and where the run began.
@@ -89,14 +83,16 @@ class SuiteTask(Task):
     Attributes:
         suite: name of the suite.
         settings: settings of the suite.
-        measure: function that measures.
+        measure: function that measures, from settings and a device.
         started: time and process that made the task.
     """
 
     suite: str
     settings: Settings
-    measure: Measure
-    started: str = field(default_factory=_this_run)
+    measure: Callable[[Any, str], Measured]
+    started: str = field(
+        default_factory=lambda: f"{datetime.now(timezone.utc).isoformat()}, process {os.getpid()}"
+    )
 
     @property
     def name(self) -> str:
@@ -114,6 +110,8 @@ class SuiteTask(Task):
             found = self.measure(self.settings, self.device)
         except ImportError as error:
             raise LeftOut(f"needs a package that is missing: {error}") from error
+        except NotImplementedError as error:
+            raise LeftOut(str(error)) from error
         if found.table.empty:
             reasons = "; ".join(f"{name}: {why}" for name, why in found.unavailable.items())
             raise LeftOut(f"has nothing to compare with ({reasons})")
@@ -122,7 +120,7 @@ class SuiteTask(Task):
         return {
             "rows": cells.where(cells.notna(), None).to_dict("records"),
             "unavailable": dict(found.unavailable),
-            "peaks": str(found.peaks or ""),
+            "peaks": str(found.peaks) if found.peaks else None,
             "threads": torch.get_num_threads(),
         }
 
@@ -130,35 +128,34 @@ class SuiteTask(Task):
 def suite(
     name: str,
     settings: type[Settings],
-    measure: Measure,
-    text: str,
+    measure: Callable[[Any, str], Measured],
     data: str,
     cells: Callable[[pd.DataFrame], pd.DataFrame] = lambda table: table,
+    **words: Any,
 ) -> Study:
     """Study of one suite; its table goes to ``benchmark.csv``, its page to ``benchmark.md``.
 
     Args:
-        name: name of the suite.
+        name: name of the suite; ``pages/benchmark-<name>.md`` says what the columns mean.
         settings: class of its settings.
         measure: function that measures, from settings and a device.
-        text: method and meaning of the columns; a format string for the fields of the settings.
         data: name of the data, for records.
         cells: makes the table of the page from the one that was measured.
+        words: fields of that page, next to the settings and to what suites share.
     """
 
     def page(results: Results, tables: Tables) -> list[str]:
         record = _record(results)
-        return [
-            f"# Benchmark: {name}",
-            text.format(**asdict(results.settings)),
-            record["peaks"],
-            _markdown(cells(tables["benchmark"])),
-            f"Threads: {record['threads']}. Float32 is strict: on GPUs without TF32.",
-            *left_out_blocks(record["unavailable"]),
-        ]
-
-    def tasks(study: Study, plan: Plan) -> list[SuiteTask]:
-        return [SuiteTask(plan.device, name, plan.settings, measure)]
+        text = filled(f"benchmark-{name}", settings=results.settings, **_WORDS, **words)
+        blocks = filled(
+            "benchmark",
+            name=name,
+            text="\n\n".join(text),
+            peaks=record["peaks"],
+            table=_markdown(cells(tables["benchmark"])),
+            threads=record["threads"],
+        )
+        return [*blocks, *left_out_blocks(record["unavailable"])]
 
     return Study(
         name=f"benchmark-{name}",
@@ -167,30 +164,34 @@ def suite(
         page=page,
         figures=lambda results, tables: {},
         records=_records,
-        tasks=tasks,
+        tasks=lambda study, plan: [SuiteTask(plan.device, name, plan.settings, measure)],
         source=lambda settings: Source(data, _RATIO),
         page_name="benchmark",
     )
 
 
+def mean_scores(table: pd.DataFrame) -> pd.Series:
+    """Accuracy and rank-flip rates of a table of distances, in percent, means over subsets."""
+    return summarize(table, n_boot=0).iloc[-1][list(SCORES)].astype(float)
+
+
 def _tables(results: Results) -> dict[str, pd.DataFrame]:
     rows = _record(results)["rows"]
     # Of types that have missing values, so that counts stay whole numbers where a row has none.
-    return {
-        "benchmark": pd.DataFrame({name: pd.array([row[name] for row in rows]) for name in rows[0]})
-    }
+    columns = {name: pd.array([row[name] for row in rows]) for name in rows[0]}
+    return {"benchmark": pd.DataFrame(columns)}
 
 
 def _records(results: Results, tables: Tables) -> Iterator[Record]:
     """The ratio of each row; of suites that compare rates with those of a released package."""
     table = tables["benchmark"]
+    # Columns that tell rows apart, next to the case.
+    labels = [name for name in ("mode", "image_size", "batch", "peer") if name in table]
     for row in table.to_dict("records") if "released" in table else ():
-        labels = [f"{name} {row[name]}" for name in _LABELS if name in row]
-        ratio = (row["ratio"], row["ratio_low"], row["ratio_high"])
         yield Record(
-            metric=", ".join([row["case"], *labels]),
+            metric=", ".join([row["case"], *(f"{name} {row[name]}" for name in labels)]),
             n=results.settings.rounds,
-            scores={"ratio": ratio},
+            scores={"ratio": (row["ratio"], row["ratio_low"], row["ratio_high"])},
             settings={"machine": results.machines, "threads": _record(results)["threads"]},
         )
 

@@ -15,11 +15,11 @@ from torch.utils.data import default_collate
 from robust_lpips.comparison.designs import VARIANTS, chosen_variants, load_variant
 from robust_lpips.data.warped import WarpedAndNoisy
 from robust_lpips.evaluation import ShiftViews
+from robust_lpips.evaluation.timing import WARM_UP, in_turns, seconds_of
 from robust_lpips.studies.base import MetricTask, Part, Plan, Study, Task, Tick
 from robust_lpips.studies.base.measuring import cached_parts, identity_of, load_or_leave_out
 from robust_lpips.studies.base.settings import TripletSettings, option
 from robust_lpips.studies.base.source import Source, evenly_spaced, source_of, triplets
-from robust_lpips.studies.base.timing import WARM_UP, in_turns, seconds_of
 
 HORIZONTAL, WARP = "horizontal", "warp"
 # Parts in other directions: their only shift, and what columns and tables call r_rf there.

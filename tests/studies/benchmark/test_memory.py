@@ -1,67 +1,19 @@
-"""Suite memory: what is read of /proc, what is seen of an allocation, and the page."""
+"""Suite memory: triplets that are repeated, and the increase of the peak."""
 
 import sys
 
-import numpy as np
 import pytest
 
 from robust_lpips.data import TwoAFCDataset
-from robust_lpips.studies.base import LeftOut
+from robust_lpips.evaluation.memory import Footprint
 from robust_lpips.studies.benchmark import memory
 from robust_lpips.studies.benchmark.memory import (
-    Footprint,
     MemorySettings,
     measured_footprint,
-    peak_of,
     repeat_triplets,
 )
 
-STATUS = """\
-VmRSS:\t  812340 kB
-RssAnon:\t  612340 kB
-RssFile:\t  200000 kB
-RssShmem:\t       0 kB
-"""
-
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-
-
-@pytest.fixture
-def status(monkeypatch, tmp_path):
-    """File that the memory is read from; it does not exist."""
-    path = tmp_path / "status"
-    monkeypatch.setattr(memory, "_STATUS", path)
-    return path
-
-
-def test_anonymous_memory_of_the_status(status):
-    status.write_text(STATUS)
-    found = peak_of(lambda: status.write_text(STATUS.replace("612340", "712340")))
-    assert found == Footprint(612340 / 1024, 712340 / 1024)
-
-
-@pytest.mark.parametrize("text", [None, "VmRSS:\t 12 kB\n"])
-def test_other_systems(status, text):
-    if text is not None:
-        status.write_text(text)
-    with pytest.raises(LeftOut, match="which Linux has"):
-        memory.measure(MemorySettings(n=5000), "cpu")
-
-
-@linux
-def test_peak_sees_what_is_held():
-    held = []
-    found = peak_of(lambda: held.append(np.ones(2**24)))
-    assert found.peak - found.start > 100
-
-
-@linux
-def test_peak_of_work_that_fails():
-    def fail():
-        raise RuntimeError("inside")
-
-    with pytest.raises(RuntimeError, match="inside"):
-        peak_of(fail)
 
 
 def test_triplets_are_repeated(tmp_path):
@@ -85,7 +37,7 @@ class TestMeasure:
     def processes(self, monkeypatch):
         """What each process finds: as much again and 2 % more for the many, less for the peer."""
         found = iter([Footprint(300.0, 400.0), Footprint(300.0, 408.0), Footprint(200.0, 250.0)])
-        monkeypatch.setattr(memory, "_in_fresh_process", lambda *_: next(found))
+        monkeypatch.setattr(memory, "in_fresh_process", lambda *_: next(found))
         monkeypatch.setattr(memory, "repeat_triplets", lambda root, n: None)
 
     def test_increase(self, processes):

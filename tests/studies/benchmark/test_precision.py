@@ -11,7 +11,6 @@ from robust_lpips.studies.benchmark.precision import Mode, PrecisionSettings, mo
 @pytest.fixture(scope="module")
 def result():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(precision, "NETS", ("plain",))
         patch.setattr(precision, "RobustLPIPS", untrained)
         patch.setattr(precision, "compiler_problem", lambda device: "no compiler here")
         yield precision.measure(PrecisionSettings(n=6), "cpu")
@@ -32,7 +31,7 @@ def test_lower_precision_is_further_from_plain_layers(result):
     assert 0 <= merged < 1e-5 < half < 0.1
 
 
-def test_differences_are_over_the_median_and_verdicts_are_counted():
+def test_scores_and_differences():
     views = ["full", "shift-0", "shift-1", "shift-2", "shift-3"]
     plain = pd.DataFrame({"subset": "s", "sample": "a", "view": views, "judge": 1.0})
     plain = plain.assign(d0=[0.2, 0.2, 0.2, 0.2, 0.2], d1=0.1)

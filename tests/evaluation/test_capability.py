@@ -2,9 +2,7 @@
 
 import torch
 
-from robust_lpips.studies.base.machine import multiply_accumulates
-from robust_lpips.studies.benchmark import capability
-from robust_lpips.weights import release
+from robust_lpips.evaluation import capability
 
 
 def test_peaks(monkeypatch):
@@ -26,9 +24,7 @@ def test_no_compiler(monkeypatch):
     assert capability.compiler_problem("cpu") == "No working C++ compiler found"
 
 
-def test_multiply_accumulates_backward():
-    config = release("alexnet-shift-tolerant").config
-    forward = multiply_accumulates(config, 64)
-    # Backward computes gradients of features and of weights, but none of the images.
-    assert 2 * forward < multiply_accumulates(config, 64, backward=True) < 3 * forward
-    assert multiply_accumulates(config, 64, 61) < forward == multiply_accumulates(config, 64, 64)
+def test_shares_are_of_the_matrix_multiply():
+    peaks = capability.Peaks(side=8, matmul=200.0, kernel=3, convolution=400.0)
+    shares = peaks.shares({"ours": 5.0, "released": 2.5}, multiply_accumulates=5)
+    assert shares == {"ours_share": 25.0, "released_share": 12.5}

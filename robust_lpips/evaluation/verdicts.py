@@ -1,24 +1,16 @@
-"""Scores and verdicts of tables of distances, compared between two ways to measure them."""
+"""Two ways to compute the same distances, compared: their numbers, and their verdicts."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 
-from robust_lpips.evaluation import summarize
-
-MAX_SHIFT = 3
-SCORES = ("two_afc", *(f"rrf_{shift}" for shift in range(1, MAX_SHIFT + 1)))
-
-
-def mean_scores(table: pd.DataFrame) -> dict[str, float]:
-    """Accuracy and rank-flip rates of a table of distances, in percent, means over subsets."""
-    mean = summarize(table, n_boot=0).iloc[-1]
-    return {name: float(mean[name]) for name in SCORES}
-
 
 def differing_verdicts(ours: pd.DataFrame, released: pd.DataFrame) -> int:
     """Number of views of all samples at which d0 < d1 holds in one of two tables only.
+
+    Args:
+        ours, released: tables of :func:`robust_lpips.evaluation.measure`, in any order.
 
     Raises:
         ValueError: if the tables have different samples or views.
@@ -32,3 +24,16 @@ def differing_verdicts(ours: pd.DataFrame, released: pd.DataFrame) -> int:
         )
     verdicts = (both["d0_ours"] < both["d1_ours"], both["d0_released"] < both["d1_released"])
     return int(np.not_equal(*verdicts).sum())
+
+
+def largest_difference(table: pd.DataFrame, reference: pd.DataFrame) -> float:
+    """Largest difference of a distance from that of ``reference``, over the latter's median.
+
+    Over the median, because the distance of two nearly equal patches may be a millionth of it.
+
+    Args:
+        table, reference: tables of :func:`robust_lpips.evaluation.measure`, in the same order.
+    """
+    distances = ["d0", "d1"]
+    difference = (table[distances] - reference[distances]).abs().max(axis=None)
+    return float(difference / reference[distances].stack().median())

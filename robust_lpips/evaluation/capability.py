@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from robust_lpips.studies.base.timing import WARM_UP, seconds_of
+from robust_lpips.evaluation.timing import WARM_UP, seconds_of
 
 _CALLS = 16
 # Sides of the matrices, and sizes of the convolved batches: large enough for the highest rate.

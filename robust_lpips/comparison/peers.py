@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from functools import partial
 from importlib.metadata import version
@@ -15,11 +16,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from robust_lpips.backbones import BackboneConfig
+from robust_lpips.metric import RobustLPIPS
+
 # By the names of distributions.
 Builders = Mapping[str, Callable[[], nn.Module]]
 
 # The authors' names of the networks' checkpoints.
 STLPIPS_NETS = {"alexnet-shift-tolerant": "alex", "vgg16-shift-tolerant": "vgg"}
+
+# The released linear layers of plain AlexNet on a random trunk: its own is a download.
+PLAIN = "alexnet, random trunk"
 
 NEEDS_DOWNLOAD = {
     "pyiqa, LPIPS": "it always loads torchvision's ImageNet trunk, which is a download",
@@ -60,6 +67,25 @@ def plain_peers(state: Mapping[str, Tensor]) -> Builders:
     }
 
 
+def networks(name: str) -> tuple[RobustLPIPS, Builders]:
+    """Our network, and the released ones with the same weights.
+
+    Args:
+        name: a released shift-tolerant network, or :data:`PLAIN`.
+
+    Raises:
+        ImportError: if the package that the weights come from is missing.
+        KeyError: if no package has such a network.
+    """
+    if name != PLAIN:
+        return RobustLPIPS(name), shift_tolerant_peers(name)
+    state = lpips().state_dict()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "lpips.pth")
+        torch.save(state, path)
+        return RobustLPIPS(BackboneConfig(), weights=path), plain_peers(state)
+
+
 def build(builders: Builders, device: str) -> tuple[dict[str, nn.Module], dict[str, str]]:
     """Networks that can be built, by name and version; and why the others cannot, by name."""
     built, missing = {}, {}
@@ -97,6 +123,43 @@ def lpips() -> nn.Module:
     with torch.random.fork_rng(devices=[]), _quiet():
         torch.default_generator.manual_seed(0)
         return LPIPS(net="alex", pnet_rand=True, verbose=False)
+
+
+def training_steps(
+    net: nn.Module, objective: nn.Module, batches: Iterable[Sequence[Mapping[str, Any]]]
+) -> Iterator[float]:
+    """Train a released network in a plain loop, one step of Adam per batch, and give its losses.
+
+    Args:
+        net: the network, a callable of two (N, 3, H, W) batches in [-1, 1]; weights of its 1x1
+            layers are kept at or above 0.
+        objective: loss of the distances d0 and d1 (N,) and ``{"judge": (N,)}``; it learns, too.
+        batches: triplets ``ref``, ``p0``, ``p1``, uint8 images, and ``judge``, on the CPU.
+    """
+    parameters = [*net.parameters(), *objective.parameters()]
+    device = parameters[0].device
+    optimizer = torch.optim.Adam(parameters, lr=1e-4, betas=(0.5, 0.999))
+    for batch in batches:
+        ref, p0, p1 = (
+            torch.stack([item[name] for item in batch]).to(device) / 127.5 - 1.0
+            for name in ("ref", "p0", "p1")
+        )
+        judge = torch.tensor([item["judge"] for item in batch], device=device)
+        d0, d1 = net(ref, p0).flatten(), net(ref, p1).flatten()
+        loss = objective(d0, d1, {"judge": judge})
+        value = loss.item()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        _clamp_1x1(net)
+        yield value
+
+
+@torch.no_grad()
+def _clamp_1x1(net: nn.Module) -> None:
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1):
+            module.weight.clamp_(min=0.0)
 
 
 def _torchmetrics_lpips(state: Mapping[str, Tensor]) -> Distance:

@@ -1,9 +1,9 @@
-"""Verdicts: two tables agree or not, in any order."""
+"""Two tables of distances: how far apart they are, and whether their verdicts agree."""
 
 import pandas as pd
 import pytest
 
-from robust_lpips.studies.benchmark.verdicts import differing_verdicts, mean_scores
+from robust_lpips.evaluation.verdicts import differing_verdicts, largest_difference
 
 VIEWS = ["full", "shift-0", "shift-1", "shift-2", "shift-3"]
 PLAIN = pd.DataFrame(
@@ -27,9 +27,6 @@ def test_tables_of_other_samples():
         differing_verdicts(PLAIN, PLAIN.iloc[1:])
 
 
-def test_mean_scores():
+def test_largest_difference_is_over_the_median():
     turned = PLAIN.assign(d0=PLAIN["d0"].where(PLAIN.index != 2, 0.09))
-    scores = mean_scores(turned)
-    assert scores["two_afc"] == 100.0
-    assert scores["rrf_1"] == pytest.approx(100 / 3)
-    assert scores["rrf_2"] == 0.0
+    assert largest_difference(turned, PLAIN) == pytest.approx(0.11 / 0.15)

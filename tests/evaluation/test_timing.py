@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from robust_lpips.studies.base.timing import compare, in_turns, median_step, ratios, seconds_of
+from robust_lpips.evaluation.timing import compare, in_turns, median_step, ratios, seconds_of
 
 
 @pytest.fixture

@@ -104,6 +104,7 @@ def page(results: base.Results[IQASettings], tables: base.Tables) -> list[str]:
         agreement=to_markdown(pd.DataFrame({"metric": rows["metric"]} | cells)),
         by_type=to_markdown(by_type, dict.fromkeys(rows["metric"], ".3f")),
         without="\n".join(f"- {why}" for why in _correlations(results)[1]) or None,
+        entries=len(reported) or None,
         published=None if reported.empty else to_markdown(reported, {"value": ".3f"}),
     )
 

@@ -84,25 +84,26 @@ def tables(results: base.Results[JNDSettings]) -> dict[str, pd.DataFrame]:
     the bounds of 95 % intervals; ``published_jnd_map``, on the rows ``mean`` and of BAPPS whatever
     the data here; and ``judged_by``, whose answers ``same`` is.
     """
-    settings, source, parts = results.settings, results.source, []
-    for metric, distances in results.distances().items():
-        scores = jnd_table(distances, seed=settings.seed)
-        known = published_scores("jnd", [metric], "jnd_map")[0]
-        columns = {
-            "metric": metric,
-            "dataset": source.name,
-            "subset": scores["subset"],
-            "n": scores["n"],
-            "image_size": settings.side,
-            "seed": settings.seed,
-            "jnd_map": scores["jnd"] / 100,
-            "low": scores["jnd_low"] / 100,
-            "high": scores["jnd_high"] / 100,
-            "published_jnd_map": np.where(scores["subset"] == "mean", known, np.nan),
-            "judged_by": source.judged_by,
-        }
-        parts.append(pd.DataFrame(columns))
-    return {"jnd": pd.concat(parts, ignore_index=True)}
+    settings, source = results.settings, results.source
+    scores = {
+        name: jnd_table(each, seed=settings.seed) for name, each in results.distances().items()
+    }
+    table = pd.concat(scores, names=["metric"]).reset_index("metric").reset_index(drop=True)
+    known = published_scores("jnd", table["metric"], "jnd_map")
+    columns = {
+        "metric": table["metric"],
+        "dataset": source.name,
+        "subset": table["subset"],
+        "n": table["n"],
+        "image_size": settings.side,
+        "seed": settings.seed,
+        "jnd_map": table["jnd"] / 100,
+        "low": table["jnd_low"] / 100,
+        "high": table["jnd_high"] / 100,
+        "published_jnd_map": np.where(table["subset"] == "mean", known, np.nan),
+        "judged_by": source.judged_by,
+    }
+    return {"jnd": pd.DataFrame(columns)}
 
 
 def page(results: base.Results[JNDSettings], tables: base.Tables) -> list[str]:

@@ -144,8 +144,8 @@ STUDY = base.Study(
 def _people_table(answers: pd.DataFrame) -> str:
     """Answers at each shift, without the columns that nobody reports."""
     names = {"shift": "shift (px)", "stimuli": "stimuli", "answers": "answers"}
-    names |= {"said_same": "said same", "cell": "% same", "std_mean": "std, mean"}
-    names |= {"std_std": "std, std"}
+    names |= {"said_same": "said same", "cell": "% same"}
+    names |= {"std_mean": "std, mean", "std_std": "std, std"}
     answers = answers.assign(cell=base.interval_cells(answers, "percent_same"))[list(names)]
     shown = answers.rename(columns=names).dropna(axis="columns", how="all")
     return to_markdown(shown, {"std, mean": ".2f", "std, std": ".2f"})

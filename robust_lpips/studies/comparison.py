@@ -31,6 +31,7 @@ from robust_lpips.evaluation import (
     read_any_distances,
     summarize,
 )
+from robust_lpips.published import PUBLISHED_NAMES, published, published_of
 from robust_lpips.studies.base import (
     MetricTask,
     Plan,
@@ -51,7 +52,6 @@ from robust_lpips.studies.base import (
     source_of,
     with_bounds,
 )
-from robust_lpips.studies.base.published import PUBLISHED_NAMES, published, published_of
 from robust_lpips.studies.base.source import PEOPLE
 from robust_lpips.tables import to_markdown
 

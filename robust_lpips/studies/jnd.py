@@ -20,9 +20,9 @@ from robust_lpips import plotting
 from robust_lpips.data import JNDDataset, ShiftedPhotographs, UserStudyPairs
 from robust_lpips.data.user_study import SIDE
 from robust_lpips.evaluation import jnd_map, jnd_table
+from robust_lpips.published import published, published_scores, published_shares
 from robust_lpips.studies import base
 from robust_lpips.studies.base.defaults import QUICK_METRICS
-from robust_lpips.studies.base.published import published, published_scores, published_shares
 from robust_lpips.tables import to_markdown, with_interval
 
 _PUBLISHED = "mAP, published (BAPPS JND)"

@@ -21,6 +21,7 @@ from robust_lpips import plotting
 from robust_lpips.data.mild import mildly_distorted
 from robust_lpips.evaluation import ShiftViews, rank_flips, summarize
 from robust_lpips.evaluation.distances import TripletTable
+from robust_lpips.published import published
 from robust_lpips.studies.base import (
     Part,
     Record,
@@ -34,7 +35,6 @@ from robust_lpips.studies.base import (
     triplets,
     with_bounds,
 )
-from robust_lpips.studies.base.published import published
 from robust_lpips.tables import MISSING, to_markdown
 
 METRICS = ("alexnet-untrained", "alexnet-shift-tolerant", "vgg16-shift-tolerant", "l2", "ssim")

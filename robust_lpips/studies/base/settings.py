@@ -9,7 +9,7 @@ from dataclasses import Field, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from robust_lpips.studies.base.provenance import file_digest
+from robust_lpips.provenance import file_digest
 from robust_lpips.studies.base.source import Source, triplets
 
 

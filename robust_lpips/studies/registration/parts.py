@@ -15,9 +15,9 @@ import pandas as pd
 from robust_lpips._files import atomic_path
 from robust_lpips.comparison import load_metric
 from robust_lpips.data.photographs import PHOTOGRAPHS, photograph_path
+from robust_lpips.provenance import file_digest, source_digest
 from robust_lpips.studies.base import Plan, Study, Task, Tick, file_stem
 from robust_lpips.studies.base.measuring import errors_leave_out, identity_of, load_or_leave_out
-from robust_lpips.studies.base.provenance import file_digest, source_digest
 from robust_lpips.studies.base.tasks import record_of
 from robust_lpips.studies.registration import descent, estimates, failures, human
 from robust_lpips.studies.registration.settings import RegistrationSettings

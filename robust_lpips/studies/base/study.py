@@ -96,24 +96,21 @@ class Results(Generic[S]):
     @property
     def machines(self) -> str:
         """Machines that computed the results, in words."""
-        entries = [entry for task in self.tasks for entry in self.record(task).values()]
-        return "; ".join(dict.fromkeys(entry["machine"] for entry in entries))
+        return "; ".join(self._recorded("machine"))
 
     @property
     def commits(self) -> list[str]:
         """Commits of the code that computed the results, where they are known."""
-        entries = [entry for task in self.tasks for entry in self.record(task).values()]
-        return [commit for commit in dict.fromkeys(e["commit"] for e in entries) if commit]
+        return list(filter(None, self._recorded("commit")))
+
+    def _recorded(self, name: str) -> dict[str, None]:
+        entries = (entry for task in self.tasks for entry in self.record(task).values())
+        return dict.fromkeys(entry[name] for entry in entries)
 
 
 def single_part(settings: Any) -> Mapping[str, Part]:
     """The data set of the settings' source as the only part, at shifts up to ``max_shift``."""
     return {"": Part(source_of(settings).dataset, ShiftViews(getattr(settings, "max_shift", 0)))}
-
-
-def no_records(results: Results, tables: Tables) -> Iterable[Record]:
-    """Nothing: for studies without scores."""
-    return ()
 
 
 @dataclass(frozen=True)
@@ -144,7 +141,7 @@ class Study(Generic[S]):
     tables: Callable[[Results[S]], Tables]
     page: Callable[[Results[S], Tables], Sequence[str]]
     figures: Callable[[Results[S], Tables], Mapping[str, Figure]]
-    records: Callable[[Results[S], Tables], Iterable[Record]] = no_records
+    records: Callable[[Results[S], Tables], Iterable[Record]] = lambda results, tables: ()
     metrics: tuple[str, ...] = ()
     metrics_for: Callable[[S], tuple[str, ...]] | None = None
     parts: Callable[[S], Mapping[str, Part]] = single_part

@@ -251,7 +251,7 @@ def test_command_line_names_what_launched_it(monkeypatch):
     assert command_line() == "python experiments/train.py --output 'a b'"
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    assert command_line() == "torchrun --nproc_per_node=2 experiments/train.py --output 'a b'"
+    assert command_line() == "torchrun --nproc_per_node=2 -- experiments/train.py --output 'a b'"
 
 
 STUDIES = {"fine": EVERY, "coarse": replace(EVERY, name="coarse", settings=Coarse)}

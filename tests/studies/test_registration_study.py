@@ -14,10 +14,10 @@ from robust_lpips import distortions
 from robust_lpips.cli import main
 from robust_lpips.comparison import metric_names
 from robust_lpips.data.user_study import read_responses
+from robust_lpips.records import read
 from robust_lpips.registered import ANSWERS, SAME, noticed
 from robust_lpips.registration import align, estimate_translation, least_side
 from robust_lpips.studies.base import Plan
-from robust_lpips.studies.base.records import read
 from robust_lpips.studies.base.runner import run
 from robust_lpips.studies.base.tasks import next_stage, staleness
 from robust_lpips.studies.registration import STUDY, estimates, failures, scores

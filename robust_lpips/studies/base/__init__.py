@@ -1,9 +1,10 @@
 """The skeleton of every study: settings, sources of data, tasks, one runner, records."""
 
+from robust_lpips import records
 from robust_lpips.data import evenly_spaced, packed_or_read
+from robust_lpips.records import Record, with_bounds
 from robust_lpips.studies.base.measuring import MetricTask, Part, file_stem
 from robust_lpips.studies.base.page import filled
-from robust_lpips.studies.base.records import Record, with_bounds
 from robust_lpips.studies.base.settings import Settings, TripletSettings, option
 from robust_lpips.studies.base.source import Source, source_of, triplets
 from robust_lpips.studies.base.study import Plan, Results, Study, Tables, metric_tasks
@@ -45,6 +46,7 @@ __all__ = [
     "pivot_in_order",
     "quantity_label",
     "rank_flip_columns",
+    "records",
     "source_of",
     "triplets",
     "with_bounds",

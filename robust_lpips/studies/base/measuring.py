@@ -27,9 +27,6 @@ from robust_lpips.studies.base.tasks import LeftOut, Task, Tick
 
 DISTANCES_FILE = "distances.csv.gz"
 
-# Multiply-accumulates per image of metrics that are no network of ours: only for progress.
-_UNKNOWN_COST = 30_000_000
-
 
 @dataclass(frozen=True)
 class Part:
@@ -55,19 +52,14 @@ class Part:
     @property
     def images(self) -> int:
         """Images that go through a network to measure all items."""
-        return len(self.dataset) * (
-            3 + (1 + 2 * len(self.views.shifts) if self.views.shifts else 0)
-        )
+        shifts = len(self.views.shifts)
+        return len(self.dataset) * (3 + (1 + 2 * shifts if shifts else 0))
 
     def measure(self, metric: Metric, device: str, tick: Tick) -> pd.DataFrame:
         """Distances of every item, see :func:`robust_lpips.evaluation.measure`.
 
-        Args:
-            metric: what is measured.
-            device: device that computes.
-            tick: called with the share of items done since the last call.
+        ``tick`` is called with the share of items done since its last call.
         """
-        total = len(self.dataset)
         on_cpu = torch.device(device).type == "cpu"
         return measure(
             metric,
@@ -78,7 +70,7 @@ class Part:
             batch_size=self.batch_size if on_cpu else self.gpu_batch_size or self.batch_size,
             device=device,
             num_workers=loading_workers(device),
-            progress=lambda items: tick(items / total),
+            progress=lambda items: tick(items / len(self.dataset)),
         )
 
     def key(self) -> dict[str, Any]:
@@ -121,9 +113,13 @@ class MetricTask(Task):
     def folder(self) -> str:
         return "/".join(filter(None, ("distances", self.part, file_stem(self.metric))))
 
+    @property
+    def identity(self) -> Identity:
+        """Key and cost of the metric; LeftOut where it is unavailable."""
+        return identity_of(self.load, self.metric, self.settings.seed)
+
     def key(self, stage: str, output: Path) -> Mapping[str, Any]:
-        identity = identity_of(self.load, self.metric, self.settings.seed)
-        return {**identity.key, "seed": self.settings.seed, **self.data.key()}
+        return {**self.identity.key, "seed": self.settings.seed, **self.data.key()}
 
     def do(self, stage: str, output: Path, tick: Tick) -> None:
         work = self.work(stage)
@@ -141,8 +137,7 @@ class MetricTask(Task):
         write_distances(measured, folder / DISTANCES_FILE)
 
     def work(self, stage: str) -> float:
-        identity = identity_of(self.load, self.metric, self.settings.seed)
-        return float(identity.cost * self.data.images)
+        return float(self.identity.cost * self.data.images)
 
     def distances(self, output: Path) -> pd.DataFrame:
         """The table that was measured."""
@@ -203,7 +198,8 @@ def identity_of(load: Load, name: str, seed: int) -> Identity:
     """
     metric = load_or_leave_out(load, name, "cpu", seed)
     config = getattr(metric, "config", None)
-    cost = _UNKNOWN_COST if config is None else multiply_accumulates(config, 64)
+    # A guess for metrics that are no network of ours: it is only for progress.
+    cost = 30_000_000 if config is None else multiply_accumulates(config, 64)
     return Identity(metric_identity(name, metric), cost)
 
 

@@ -12,8 +12,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from robust_lpips.evaluation import ShiftViews
+from robust_lpips.records import Record
 from robust_lpips.studies.base.measuring import MetricTask, Part, cached_parts
-from robust_lpips.studies.base.records import Record
 from robust_lpips.studies.base.settings import Settings
 from robust_lpips.studies.base.source import Source, source_of
 from robust_lpips.studies.base.tasks import Task, record_of

@@ -16,6 +16,7 @@ from robust_lpips.data.sample import JUDGE, judge_distances
 from robust_lpips.evaluation import read_distances, write_distances
 from robust_lpips.metric import RobustLPIPS
 from robust_lpips.provenance import weights_digest
+from robust_lpips.records import with_bounds
 from robust_lpips.studies.base.engines import do_task, progress_bar
 from robust_lpips.studies.base.machine import loading_workers, multiply_accumulates
 from robust_lpips.studies.base.measuring import (
@@ -26,7 +27,6 @@ from robust_lpips.studies.base.measuring import (
     cached_parts,
     identity_of,
 )
-from robust_lpips.studies.base.records import with_bounds
 from robust_lpips.studies.base.settings import DataSettings, option
 from robust_lpips.studies.base.source import Source, triplets
 from robust_lpips.studies.base.study import Plan, Results

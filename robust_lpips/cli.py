@@ -204,8 +204,7 @@ def _run(
         settings = settings_from(study.settings, parsed)
         plan = Plan(settings, metrics_from(study, parsed), parsed.device)
         output = parsed.output / folder if parsed.output else study.output_folder(settings)
-        execution = Execution(parsed.jobs, parsed.shard, parsed.engine)
-        results = finish(study, plan, output, execution)
+        results = finish(study, plan, output, Execution(parsed.jobs, parsed.shard, parsed.engine))
     if results is not None:
         print(write_report(study, results, command_line()))
         print(f"Written to {output}")
@@ -301,7 +300,7 @@ def _add_execution(parser: argparse.ArgumentParser, studies: Sequence[Study]) ->
     )
     group.add_argument(
         "--jobs",
-        type=_positive_int,
+        type=int,
         help="tasks at a time, which share the cores evenly (default: the study's own choice)",
     )
     group.add_argument(
@@ -318,12 +317,6 @@ def _add_execution(parser: argparse.ArgumentParser, studies: Sequence[Study]) ->
         default="local",
         help="processes of this machine, or a Ray cluster (%(default)s)",
     )
-
-
-def _positive_int(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) >= 1):
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1; got {text!r}")
-    return int(text)
 
 
 def _shard(text: str) -> Shard:

@@ -40,11 +40,18 @@ class Execution:
             last digits of numbers depend on how many cores a task has.
         shard: part of the tasks to do; several may run at once, each one once, on one folder.
         engine: ``"local"``, processes of this machine, or ``"ray"``, a Ray cluster.
+
+    Raises:
+        ValueError: if ``jobs`` is below 1.
     """
 
     jobs: int | None = None
     shard: Shard = WHOLE
     engine: str = "local"
+
+    def __post_init__(self) -> None:
+        if self.jobs is not None and self.jobs < 1:
+            raise ValueError(f"jobs must be at least 1; got {self.jobs}")
 
 
 def run(

@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 
 from robust_lpips.cli import existing_path
-from robust_lpips.studies.base.records import leaderboard, read
+from robust_lpips.records import leaderboard, read
 from robust_lpips.tables import write_text
 
 

@@ -19,17 +19,9 @@ from robust_lpips.data.download import DATASETS, download
 from robust_lpips.studies.base.engines import WHOLE, Shard
 from robust_lpips.studies.base.machine import is_first_process
 from robust_lpips.studies.base.ray_engine import import_ray
-from robust_lpips.studies.base.runner import (
-    ENGINES,
-    Execution,
-    finish,
-    unfinished,
-    write_report,
-)
+from robust_lpips.studies.base.runner import ENGINES, Execution, finish, unfinished, write_report
 from robust_lpips.studies.base.settings import Settings, value_type
 from robust_lpips.studies.base.study import Plan, Study
-
-ALL = "all"
 
 
 def main(study: Study, description: str | None, arguments: Sequence[str] | None = None) -> None:
@@ -42,8 +34,7 @@ def main(study: Study, description: str | None, arguments: Sequence[str] | None 
     """
     parser = _parser(description)
     add_options(parser, [study])
-    parsed = parser.parse_args(arguments)
-    _run(parser, study, parsed, None)
+    _run(parser, study, parser.parse_args(arguments))
 
 
 def main_of(
@@ -64,19 +55,13 @@ def main_of(
             folder; options of some of the studies hold for those alone.
         arguments: the command line. Default: that of the process.
     """
-    choices = [*studies, *([ALL] if together else [])]
+    choices = [*studies, *(["all"] if together else [])]
     chooser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    chooser.add_argument(option, dest="chosen", choices=choices, default=choices[0])
+    choice = chooser.add_argument(option, dest="chosen", choices=choices, default=choices[0])
     chosen = chooser.parse_known_args(arguments)[0].chosen
-    which = studies if chosen == ALL else {chosen: studies[chosen]}
-    parser = _parser(description)
-    parser.add_argument(
-        option,
-        dest="chosen",
-        choices=choices,
-        default=choices[0],
-        help=f"(%(default)s; further options here are those of {chosen})",
-    )
+    choice.help = f"(%(default)s; further options here are those of {chosen})"
+    which = studies if chosen == "all" else {chosen: studies[chosen]}
+    parser = _parser(description, chooser)
     add_options(parser, list(which.values()))
     parsed = parser.parse_args(arguments)
     with usage_errors(parser):
@@ -84,7 +69,7 @@ def main_of(
         for study in which.values():
             settings_from(study.settings, parsed)
     for name, study in which.items():
-        _run(parser, study, parsed, name if len(which) > 1 else None)
+        _run(parser, study, parsed, name if len(which) > 1 else "")
 
 
 def download_main(description: str | None, arguments: Sequence[str] | None = None) -> None:
@@ -101,7 +86,11 @@ def download_main(description: str | None, arguments: Sequence[str] | None = Non
     parser.add_argument("--list", action="store_true", help="list the data sets and their sources")
     parsed = parser.parse_args(arguments)
     if parsed.list:
-        print(_listing())
+        for dataset in DATASETS.values():
+            print(f"{dataset.name}: {dataset.note}")
+            for archive in dataset.archives:
+                digest = "no digest published" if archive.md5 is None else f"MD5 {archive.md5}"
+                print(f"    {archive.url} ({digest})")
         return
     if not parsed.names or parsed.root is None:
         parser.error("expected names of data sets and --root, or --list")
@@ -120,8 +109,7 @@ def add_options(parser: argparse.ArgumentParser, studies: Sequence[Study]) -> No
     known: set[str] = set()
     for settings in dict.fromkeys(study.settings for study in studies):
         known |= _add_settings(parser, settings, known)
-    metrics = next((study.metrics for study in studies if study.metrics), ())
-    if metrics:
+    if metrics := next(filter(None, (study.metrics for study in studies)), ()):
         names = metric_names()
         parser.add_argument(
             "--metrics",
@@ -152,15 +140,10 @@ def settings_from(settings: type[Settings], parsed: argparse.Namespace) -> Setti
 
 
 def metrics_from(study: Study, parsed: argparse.Namespace) -> tuple[str, ...]:
-    """Metrics from ``--metrics`` and ``--metric``, each once; the study's own where none is named.
-
-    A metric of the user's own is added to the study's.
-    """
+    """Metrics of ``--metrics``, by default the study's, and those of ``--metric``, each once."""
     if not study.metrics:
         return ()
-    named = parsed.metrics
-    if named is None:
-        named = study.default_metrics(settings_from(study.settings, parsed))
+    named = parsed.metrics or study.default_metrics(settings_from(study.settings, parsed))
     return tuple(dict.fromkeys([*named, *parsed.metric]))
 
 
@@ -203,11 +186,6 @@ def available_device(text: str) -> str:
     return str(device)
 
 
-def default_device() -> str:
-    """The GPU where there is one, else the CPU."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def command_line() -> str:
     """Command that started this experiment, as it is typed at the repository's root."""
     script = f"experiments/{Path(sys.argv[0]).name}"
@@ -219,17 +197,14 @@ def command_line() -> str:
 
 
 def _run(
-    parser: argparse.ArgumentParser, study: Study, parsed: argparse.Namespace, folder: str | None
+    parser: argparse.ArgumentParser, study: Study, parsed: argparse.Namespace, folder: str = ""
 ) -> None:
-    """Run one study; ``folder``: name of its own folder in the output folder."""
+    """Run one study; ``folder``: name of its own folder in the folder that ``--output`` names."""
     with usage_errors(parser):
         settings = settings_from(study.settings, parsed)
         plan = Plan(settings, metrics_from(study, parsed), parsed.device)
-        output = parsed.output or study.output_folder(settings)
-        if parsed.output is not None and folder is not None:
-            output = output / folder
-        execution = Execution(parsed.jobs, parsed.shard, parsed.engine)
-        results = finish(study, plan, output, execution)
+        output = parsed.output / folder if parsed.output else study.output_folder(settings)
+        results = finish(study, plan, output, Execution(parsed.jobs, parsed.shard, parsed.engine))
     if results is not None:
         print(write_report(study, results, command_line()))
         print(f"Written to {output}")
@@ -238,44 +213,27 @@ def _run(
         print("\n".join(f"  {name}" for name in missing))
 
 
-def _listing() -> str:
-    """Name, source, addresses and published digests of every data set."""
-    lines = []
-    for dataset in DATASETS.values():
-        lines.append(f"{dataset.name}: {dataset.note}")
-        for archive in dataset.archives:
-            digest = "no digest published" if archive.md5 is None else f"MD5 {archive.md5}"
-            lines.append(f"    {archive.url} ({digest})")
-    return "\n".join(lines)
-
-
-def _parser(description: str | None) -> argparse.ArgumentParser:
+def _parser(description: str | None, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(
         description=description,
+        parents=parents,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
 
 
 def _add_settings(parser: Any, settings: Any, known: Set[str]) -> set[str]:
-    """One option per field; a field that is a dataclass becomes a group of options.
+    """Add one option per field that is not ``known``, and return the names of all fields.
 
-    Args:
-        parser: a parser or a group.
-        settings: a settings class, or an instance, whose values are the defaults.
-        known: names of the options that another study has added.
-
-    Returns:
-        Names of the fields.
+    A field that is a dataclass becomes a group of options, whose defaults are its own values.
     """
-    names = set()
+    names = {each.name for each in fields(settings)}
     for each in fields(settings):
-        names.add(each.name)
+        default = getattr(settings, each.name)
         if each.name in known:
             continue
-        default = getattr(settings, each.name)
         if is_dataclass(default):
-            group = parser.add_argument_group(each.name, _help(each))
+            group = parser.add_argument_group(each.name, each.metadata.get("help"))
             names |= _add_settings(group, default, known)
         else:
             _add_option(parser, settings, each, default)
@@ -285,38 +243,27 @@ def _add_settings(parser: Any, settings: Any, known: Set[str]) -> set[str]:
 def _add_option(parser: Any, settings: Any, each: Field, default: Any) -> None:
     kind, several = value_type(settings, each)
     option = "--" + each.name.replace("_", "-")
-    text = _help(each).replace("SAMPLE_N", str(getattr(settings, "sample_n", "")))
-    text = text.replace("%", "%%")
+    text = each.metadata.get("help", "").replace("%", "%%")
+    text = text.replace("SAMPLE_N", str(getattr(settings, "sample_n", "")))
     # Of an option that is left out nothing is kept: studies run together differ in defaults.
     if kind is bool and default is False:
         parser.add_argument(option, action="store_true", default=argparse.SUPPRESS, help=text)
         return
     # None has no spelling: it is the value where the option is left out.
     choices = [value for value in each.metadata.get("choices") or () if value is not None]
-    shown = "" if default in (None, ()) else f"({_shown(default)})"
+    if default not in (None, ()):
+        text += f" ({' '.join(map(str, default)) if several else default})"
     parser.add_argument(
         option,
-        type=each.metadata.get("parse") or _parsed_as(kind),
+        type=each.metadata.get("parse") or {Path: existing_path, bool: _yes_or_no}.get(kind, kind),
         nargs="+" if several else None,
         # Given several times, the values of all. These would also be added to a default.
         action="extend" if several else "store",
         choices=choices or None,
         default=argparse.SUPPRESS,
         metavar=each.metadata.get("metavar"),
-        help=f"{text} {shown}".strip(),
+        help=text.strip(),
     )
-
-
-def _help(each: Field) -> str:
-    return each.metadata.get("help", "")
-
-
-def _shown(default: Any) -> str:
-    return " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
-
-
-def _parsed_as(kind: type) -> Any:
-    return {Path: existing_path, bool: _yes_or_no}.get(kind, kind)
 
 
 def _yes_or_no(text: str) -> bool:
@@ -345,7 +292,7 @@ def _add_execution(parser: argparse.ArgumentParser, studies: Sequence[Study]) ->
     group.add_argument(
         "--device",
         type=available_device,
-        default=default_device(),
+        default="cuda" if torch.cuda.is_available() else "cpu",
         help="cpu, cuda, cuda:1, ... (%(default)s)",
     )
     group.add_argument(
@@ -353,7 +300,7 @@ def _add_execution(parser: argparse.ArgumentParser, studies: Sequence[Study]) ->
     )
     group.add_argument(
         "--jobs",
-        type=_positive_int,
+        type=int,
         help="tasks at a time, which share the cores evenly (default: the study's own choice)",
     )
     group.add_argument(
@@ -372,20 +319,13 @@ def _add_execution(parser: argparse.ArgumentParser, studies: Sequence[Study]) ->
     )
 
 
-def _positive_int(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) >= 1):
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1; got {text!r}")
-    return int(text)
-
-
 def _shard(text: str) -> Shard:
     try:
         index, count = map(int, text.split("/"))
         return Shard(index, count)
     except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"must be I/N, with N from 1 and I from 0 to N; got {text!r}"
-        ) from None
+        said = f"must be I/N, with N from 1 and I from 0 to N; got {text!r}"
+        raise argparse.ArgumentTypeError(said) from None
 
 
 def _installed_engine(text: str) -> str:

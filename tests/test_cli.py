@@ -125,7 +125,8 @@ class TestOptions:
             (["--metrics", "l2"], "--metrics"),
             (["--device", "tpu"], "--device"),
             (["--device", "meta"], "--device"),
-            (["--jobs", "0"], "--jobs"),
+            (["--jobs", "0"], "jobs must be at least 1; got 0"),
+            (["--jobs", "x"], "--jobs"),
             (["--shard", "5/4"], "--shard"),
             (["--shard", "1"], "--shard"),
             (["--engine", "slurm"], "--engine"),
@@ -251,7 +252,7 @@ def test_command_line_names_what_launched_it(monkeypatch):
     assert command_line() == "python experiments/train.py --output 'a b'"
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    assert command_line() == "torchrun --nproc_per_node=2 experiments/train.py --output 'a b'"
+    assert command_line() == "torchrun --nproc_per_node=2 -- experiments/train.py --output 'a b'"
 
 
 STUDIES = {"fine": EVERY, "coarse": replace(EVERY, name="coarse", settings=Coarse)}

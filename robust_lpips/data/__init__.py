@@ -10,9 +10,10 @@ from torch import Tensor
 from robust_lpips.data.bapps import JNDDataset, PathLike, TwoAFCDataset
 from robust_lpips.data.clic import CLICDataset
 from robust_lpips.data.iqa import IQA_DATASETS, GradedSeverities, IQADataset
-from robust_lpips.data.packed import PackedDataset, packed
+from robust_lpips.data.packed import PackedDataset, packed, packed_or_read
 from robust_lpips.data.sample import JUDGE, Judge, judge_distances, judged_dataset
 from robust_lpips.data.shifted import ShiftedPhotographs
+from robust_lpips.data.subsets import evenly_spaced
 from robust_lpips.data.user_study import UserStudyPairs, read_responses
 
 __all__ = [
@@ -26,8 +27,10 @@ __all__ = [
     "ShiftedPhotographs",
     "TwoAFCDataset",
     "UserStudyPairs",
+    "evenly_spaced",
     "judge_distances",
     "packed",
+    "packed_or_read",
     "read_responses",
     "sample_dataset",
 ]

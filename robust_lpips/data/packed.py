@@ -100,6 +100,22 @@ def packed(
     return pack()
 
 
+def packed_or_read(dataset: Dataset) -> Dataset:
+    """``dataset`` packed in the cache (:func:`packed`).
+
+    Where the cache has no room for it, the dataset itself, with a warning.
+    """
+    try:
+        return packed(dataset)
+    except FileNotFoundError:  # a file of the dataset itself
+        raise
+    except OSError as error:
+        warnings.warn(
+            f"{error}; images are decoded each time they are read", UserWarning, stacklevel=3
+        )
+        return dataset
+
+
 class PackedDataset(Dataset):
     """The items of a :class:`TwoAFCDataset` or :class:`JNDDataset`, read from a pack.
 
@@ -189,7 +205,7 @@ def _source(dataset: Dataset) -> tuple[TwoAFCDataset | JNDDataset, Samples]:
 
 
 def _header(source: TwoAFCDataset | JNDDataset, samples: Samples, files: str) -> dict[str, Any]:
-    """What the header of the pack of these samples holds, except for the digest of the content."""
+    """Header of the pack of these samples, without the digest of the content."""
     return {
         "format": FORMAT,
         "identity": _identity(source, samples),

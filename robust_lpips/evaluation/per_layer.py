@@ -25,7 +25,7 @@ def measure_layers(
     num_workers: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> np.ndarray:
-    """What each layer adds to the distances of ``metric``, at shifts 0 .. S = ``max_shift``.
+    """Share of each layer in the distances of ``metric``, at shifts 0 .. S = ``max_shift``.
 
     Args:
         metric: network with L layers; it is moved to ``device``.

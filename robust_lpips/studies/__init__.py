@@ -1,1 +1,1 @@
-"""What each table or figure consists of, and how it is run."""
+"""Studies: one module or folder per table or figure of the papers, run by one runner."""

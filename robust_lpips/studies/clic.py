@@ -18,8 +18,8 @@ from matplotlib.figure import Figure
 from robust_lpips import plotting
 from robust_lpips.data.clic import CLICDataset
 from robust_lpips.evaluation import compare_pairs, flip_details, summarize
+from robust_lpips.published import published, published_scores
 from robust_lpips.studies import base
-from robust_lpips.studies.base.published import published, published_scores
 from robust_lpips.studies.base.settings import check_max_shift
 from robust_lpips.tables import to_markdown
 

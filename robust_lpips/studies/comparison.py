@@ -25,8 +25,8 @@ from robust_lpips.evaluation.bootstrap import photograph
 from robust_lpips.evaluation.released_tables import read_named_distances
 from robust_lpips.evaluation.scores import group_ceilings
 from robust_lpips.evaluation.significance import compare_groups, signs
+from robust_lpips.published import PUBLISHED_NAMES, published, published_of
 from robust_lpips.studies import base
-from robust_lpips.studies.base.published import PUBLISHED_NAMES, published, published_of
 from robust_lpips.studies.base.source import PEOPLE
 from robust_lpips.tables import to_markdown
 

@@ -23,6 +23,7 @@ from robust_lpips import plotting
 from robust_lpips.backbones import BackboneConfig
 from robust_lpips.evaluation import paired_difference, summarize
 from robust_lpips.metric import RobustLPIPS
+from robust_lpips.provenance import file_digest
 from robust_lpips.studies.base import (
     LeftOut,
     Plan,
@@ -35,7 +36,6 @@ from robust_lpips.studies.base import (
     option,
 )
 from robust_lpips.studies.base.measuring import first_sentence
-from robust_lpips.studies.base.provenance import file_digest
 from robust_lpips.studies.base.study import single_part
 from robust_lpips.studies.base.training import (
     TrainedSettings,

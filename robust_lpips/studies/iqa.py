@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from robust_lpips import plotting
 from robust_lpips.data import IQA_DATASETS, GradedSeverities, IQADataset
 from robust_lpips.evaluation import STATISTICS, correlation_table
+from robust_lpips.published import published
 from robust_lpips.studies import base
-from robust_lpips.studies.base.published import published
 from robust_lpips.tables import to_markdown
 
 GRADED = "graded"

@@ -19,8 +19,8 @@ from robust_lpips import plotting
 from robust_lpips.data import JNDDataset, ShiftedPhotographs, UserStudyPairs
 from robust_lpips.data.user_study import SIDE
 from robust_lpips.evaluation import jnd_bounds, jnd_table
+from robust_lpips.published import published, published_scores, published_shares
 from robust_lpips.studies import base
-from robust_lpips.studies.base.published import published, published_scores, published_shares
 from robust_lpips.tables import to_markdown, with_interval
 
 _JUDGED_BY = "People judged these pairs: same is the share of {} took a pair for one image."

@@ -20,8 +20,8 @@ from robust_lpips import plotting
 from robust_lpips.data.mild import mildly_distorted
 from robust_lpips.evaluation import ShiftViews, summarize
 from robust_lpips.evaluation.sensitivity import first_flips, verdict_table
+from robust_lpips.published import published
 from robust_lpips.studies import base
-from robust_lpips.studies.base.published import published
 from robust_lpips.tables import MISSING, to_markdown
 
 METRICS = ("alexnet-untrained", "alexnet-shift-tolerant", "vgg16-shift-tolerant", "l2", "ssim")

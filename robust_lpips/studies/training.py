@@ -17,6 +17,7 @@ from robust_lpips.backbones import BackboneConfig
 from robust_lpips.comparison import metric_names
 from robust_lpips.evaluation import paired_difference, summarize
 from robust_lpips.metric import RobustLPIPS
+from robust_lpips.provenance import file_digest
 from robust_lpips.studies.base import (
     LeftOut,
     Plan,
@@ -30,7 +31,6 @@ from robust_lpips.studies.base import (
     rank_flip_columns,
 )
 from robust_lpips.studies.base.measuring import first_sentence
-from robust_lpips.studies.base.provenance import file_digest
 from robust_lpips.studies.base.study import single_part
 from robust_lpips.studies.base.tasks import next_stage
 from robust_lpips.studies.base.training import (

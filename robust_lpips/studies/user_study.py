@@ -19,8 +19,8 @@ from matplotlib.figure import Figure
 from robust_lpips import plotting
 from robust_lpips.data import ShiftedPhotographs, read_responses
 from robust_lpips.evaluation.people import PEOPLE_COLUMNS, agreement, metric_curves, people
+from robust_lpips.published import published_answers
 from robust_lpips.studies import base
-from robust_lpips.studies.base.published import published_answers
 from robust_lpips.tables import to_markdown
 
 _RELATIVE = "relative_distance"

@@ -12,9 +12,7 @@ import robust_lpips
 from robust_lpips import BackboneConfig, build_backbone
 
 IMAGES = [(64, 64), (61, 83)]
-ABLATION = (
-    Path(robust_lpips.__file__).parent / "studies" / "base" / "published" / "ablation_alexnet.csv"
-)
+ABLATION = Path(robust_lpips.__file__).parent / "published" / "ablation_alexnet.csv"
 
 BLURRED = BackboneConfig(anti_alias="blurpool", conv1_stride=2)
 SHIFT_TOLERANT = BackboneConfig(

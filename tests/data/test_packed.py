@@ -28,6 +28,7 @@ from robust_lpips.data import (
     TwoAFCDataset,
     bapps,
     packed,
+    packed_or_read,
     sample_dataset,
 )
 from robust_lpips.data.fingerprint import content_digest, fingerprint
@@ -599,3 +600,10 @@ def test_an_image_that_cannot_be_decoded(dataset, tree, folder):
     with pytest.raises(ValueError, match=r"p1/000002.png: expected an image"):
         packed(dataset, folder, progress=False)
     assert names(folder) == []
+
+
+def test_a_file_that_is_gone_is_not_taken_for_a_full_cache(dataset, tmp_path, monkeypatch):
+    monkeypatch.setenv("ROBUST_LPIPS_CACHE", str(tmp_path / "cache"))
+    Path(dataset.samples[0].p0).unlink()
+    with pytest.raises(FileNotFoundError):
+        packed_or_read(dataset)

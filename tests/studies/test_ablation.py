@@ -14,6 +14,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from robust_lpips import RobustLPIPS
 from robust_lpips.cli import main, main_of
 from robust_lpips.evaluation import paired_difference, summarize
+from robust_lpips.provenance import file_digest
+from robust_lpips.published.rows import TABLES, table_rows
+from robust_lpips.records import read
 from robust_lpips.studies.ablation import STUDIES
 from robust_lpips.studies.ablation.figure import ablation_figure
 from robust_lpips.studies.ablation.rows_task import REFERENCES, STATES, RowTask
@@ -29,9 +32,6 @@ from robust_lpips.studies.ablation.tables import tables
 from robust_lpips.studies.base import Plan, Results, source_of, training
 from robust_lpips.studies.base.machine import available_cores
 from robust_lpips.studies.base.measuring import Part
-from robust_lpips.studies.base.provenance import file_digest
-from robust_lpips.studies.base.records import read
-from robust_lpips.studies.base.rows import TABLES, table_rows
 from robust_lpips.studies.base.runner import Execution, Shard, run, unfinished
 from robust_lpips.studies.base.tasks import advance, next_stage, record_of
 from robust_lpips.training import LAST, Recipe

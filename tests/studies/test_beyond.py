@@ -10,9 +10,9 @@ from PIL import Image
 from robust_lpips.cli import main
 from robust_lpips.comparison import MetricUnavailable, designs
 from robust_lpips.evaluation import rank_flip_rate
+from robust_lpips.records import read
 from robust_lpips.studies import beyond
 from robust_lpips.studies.base import LeftOut, MetricTask, Plan
-from robust_lpips.studies.base.records import read
 from robust_lpips.studies.base.runner import run
 from robust_lpips.studies.base.tasks import RECORD_FILE, staleness
 from robust_lpips.studies.beyond import STUDY, row_scores

@@ -10,8 +10,8 @@ from PIL import Image
 
 from robust_lpips import cli
 from robust_lpips.evaluation import compare_pairs, read_distances
+from robust_lpips.published import published, published_scores
 from robust_lpips.studies.base import Plan, Results, records, runner
-from robust_lpips.studies.base.published import published, published_scores
 from robust_lpips.studies.clic import STUDY, CLICSettings
 
 # Height and width: of several sizes, as CLIC's images may be.

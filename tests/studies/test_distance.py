@@ -8,9 +8,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from robust_lpips import RobustLPIPS
 from robust_lpips.cli import main
 from robust_lpips.evaluation import paired_difference
+from robust_lpips.records import read
 from robust_lpips.studies import distance
 from robust_lpips.studies.base import Plan, source_of, training
-from robust_lpips.studies.base.records import read
 from robust_lpips.studies.base.runner import Execution, run
 from robust_lpips.studies.base.tasks import next_stage
 from robust_lpips.studies.distance import (

@@ -11,8 +11,8 @@ from PIL import Image
 from robust_lpips import cli
 from robust_lpips.data import ShiftedPhotographs
 from robust_lpips.evaluation import jnd_map
+from robust_lpips.published import published, published_shares
 from robust_lpips.studies.base import Plan, Results, records, runner
-from robust_lpips.studies.base.published import published, published_shares
 from robust_lpips.studies.jnd import STUDY, JNDSettings
 
 

@@ -12,9 +12,9 @@ from robust_lpips.cli import main
 from robust_lpips.comparison import metric_names
 from robust_lpips.data.alignment import WIDE_RADIUS, hard_pairs
 from robust_lpips.data.windows import random_windows
+from robust_lpips.records import read
 from robust_lpips.registration import least_side
 from robust_lpips.studies.base import Plan
-from robust_lpips.studies.base.records import read
 from robust_lpips.studies.base.runner import run
 from robust_lpips.studies.base.tasks import next_stage, staleness
 from robust_lpips.studies.registration import STUDY, estimates

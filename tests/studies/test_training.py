@@ -16,7 +16,7 @@ from robust_lpips import BackboneConfig, RobustLPIPS
 from robust_lpips.cli import main
 from robust_lpips.data import sample_dataset
 from robust_lpips.evaluation import measure, paired_difference, read_distances, summarize
-from robust_lpips.studies.base.records import read
+from robust_lpips.records import read
 from robust_lpips.studies.base.runner import run
 from robust_lpips.studies.base.study import Plan
 from robust_lpips.studies.training import STUDY, TrainSettings, training_figure

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from robust_lpips import cli
 from robust_lpips.data import ShiftedPhotographs
 from robust_lpips.evaluation import write_distances
+from robust_lpips.published import published, published_answers
 from robust_lpips.studies.base import Plan, Results, records, runner
-from robust_lpips.studies.base.published import published, published_answers
 from robust_lpips.studies.user_study import STUDY, UserStudySettings
 
 RELEASED = Path(__file__).resolve().parents[3] / "shared/official/user_study_responses.json"

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from robust_lpips.published.rows import PUBLISHED_QUANTITIES
 from robust_lpips.studies.ablation.rows_task import STATES, UNTRAINED_REFERENCES
 from robust_lpips.studies.ablation.settings import AblationSettings
 from robust_lpips.studies.ablation.tables import AblationResults, measured
@@ -15,7 +16,6 @@ from robust_lpips.studies.base import (
     quantity_label,
     rank_flip_columns,
 )
-from robust_lpips.studies.base.rows import PUBLISHED_QUANTITIES
 from robust_lpips.studies.base.training import in_one_line
 from robust_lpips.studies.base.words import (
     ceilings_note,

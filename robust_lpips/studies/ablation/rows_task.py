@@ -11,10 +11,10 @@ import torch
 
 from robust_lpips.backbones import BackboneConfig
 from robust_lpips.metric import RobustLPIPS
+from robust_lpips.provenance import file_digest
+from robust_lpips.published.rows import Row
 from robust_lpips.studies.ablation.settings import AblationSettings, parts
 from robust_lpips.studies.base import Plan, Study, Task, metric_tasks
-from robust_lpips.studies.base.provenance import file_digest
-from robust_lpips.studies.base.rows import Row
 from robust_lpips.studies.base.training import TrainingTask, measure_teacher
 from robust_lpips.training import LAST, Recipe
 

@@ -9,8 +9,8 @@ from typing import Any, ClassVar, NamedTuple
 
 from robust_lpips.data.sample import JUDGE
 from robust_lpips.evaluation import ShiftViews
+from robust_lpips.published.rows import Row, table_rows
 from robust_lpips.studies.base import Part, option, source_of
-from robust_lpips.studies.base.rows import Row, table_rows
 from robust_lpips.studies.base.training import TrainedSettings
 from robust_lpips.training import Recipe
 
@@ -62,7 +62,7 @@ class AblationSettings(TrainedSettings):
     """Settings of an ablation table.
 
     Attributes:
-        table: name of the table, one of :data:`robust_lpips.studies.base.rows.TABLES`.
+        table: name of the table, one of :data:`robust_lpips.published.rows.TABLES`.
         seed: seed of the references with random weights and of the intervals.
 
     Raises:

@@ -9,12 +9,12 @@ from typing import Any
 
 import pandas as pd
 
+from robust_lpips.backbones.cost import multiply_accumulates, parameters
 from robust_lpips.evaluation import flip_details, group_scores, paired_difference, summarize
+from robust_lpips.published.rows import PUBLISHED_QUANTITIES
 from robust_lpips.studies.ablation.rows_task import STATES, RowTask
 from robust_lpips.studies.ablation.settings import AblationSettings
 from robust_lpips.studies.base import Record, Results, Tables
-from robust_lpips.studies.base.machine import multiply_accumulates, parameters
-from robust_lpips.studies.base.rows import PUBLISHED_QUANTITIES
 from robust_lpips.studies.base.training import state_scores
 
 AblationResults = Results[AblationSettings]

@@ -1,17 +1,13 @@
 """The skeleton of every study: settings, sources of data, tasks, one runner, records."""
 
+from robust_lpips import records
+from robust_lpips.data import evenly_spaced, packed_or_read
+from robust_lpips.records import Record, with_bounds
 from robust_lpips.studies.base.defaults import QUICK_METRICS
 from robust_lpips.studies.base.measuring import MetricTask, Part, file_stem
 from robust_lpips.studies.base.page import filled
-from robust_lpips.studies.base.records import Record, with_bounds
 from robust_lpips.studies.base.settings import Settings, TripletSettings, option
-from robust_lpips.studies.base.source import (
-    Source,
-    evenly_spaced,
-    packed_or_read,
-    source_of,
-    triplets,
-)
+from robust_lpips.studies.base.source import Source, source_of, triplets
 from robust_lpips.studies.base.study import Plan, Results, Study, Tables, metric_tasks
 from robust_lpips.studies.base.tasks import LeftOut, Task, Tick
 from robust_lpips.studies.base.words import (
@@ -54,6 +50,7 @@ __all__ = [
     "pivot_in_order",
     "quantity_label",
     "rank_flip_columns",
+    "records",
     "run_conditions",
     "source_of",
     "stacked",

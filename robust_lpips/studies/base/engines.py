@@ -24,9 +24,6 @@ from robust_lpips.studies.base.tasks import LeftOut, Task, Tick, advance, next_s
 # Gives, by the name of each task that was left out, why.
 Engine = Callable[[Sequence[Task], Path, int, str], dict[str, str]]
 
-_POLL_SECONDS = 0.5
-_BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
-
 
 @dataclass(frozen=True)
 class Shard:
@@ -76,11 +73,11 @@ def progress_bar(
 ) -> Iterator[tuple[list[Task], tqdm]]:
     """The tasks, those with the most work first, and a bar over their work."""
     work = {task: remaining_work(task, output) for task in tasks}
-    order = sorted(tasks, key=work.__getitem__, reverse=True)
+    layout = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
     # A little more than the sum, which shares of work may exceed by a rounding error.
     total = sum(work.values()) * (1 + 1e-9)
-    with tqdm(total=total, desc=description, bar_format=_BAR) as bar:
-        yield order, bar
+    with tqdm(total=total, desc=description, bar_format=layout) as bar:
+        yield sorted(tasks, key=work.__getitem__, reverse=True), bar
 
 
 def run_locally(tasks: Sequence[Task], output: Path, jobs: int, description: str) -> dict[str, str]:
@@ -110,14 +107,13 @@ def _run_in_processes(tasks: Sequence[Task], output: Path, jobs: int, bar: tqdm)
     context = multiprocessing.get_context("spawn")
     others = set(multiprocessing.active_children())
     done = context.Value("d", 0.0)
-    pool = ProcessPoolExecutor(
-        min(jobs, len(tasks)), context, _start_worker, (done, cores_per_task(jobs))
-    )
+    given = done, cores_per_task(jobs)
+    pool = ProcessPoolExecutor(min(jobs, len(tasks)), context, _start_worker, given)
     left_out: dict[str, str] = {}
     try:
         running: dict[Future, Task] = {pool.submit(_work, task, output): task for task in tasks}
         while running:
-            finished, _ = wait(running, _POLL_SECONDS, FIRST_COMPLETED)
+            finished, _ = wait(running, 0.5, FIRST_COMPLETED)
             bar.update(done.value - bar.n)
             for future in finished:
                 task = running.pop(future)

@@ -21,15 +21,12 @@ from robust_lpips.backbones.cost import multiply_accumulates
 from robust_lpips.comparison import Metric, MetricUnavailable, load_metric
 from robust_lpips.data.fingerprint import content_digest
 from robust_lpips.evaluation import ShiftViews, measure, read_distances, write_distances
+from robust_lpips.provenance import metric_identity, source_digest
 from robust_lpips.studies.base.machine import loading_workers
-from robust_lpips.studies.base.provenance import metric_identity, source_digest
 from robust_lpips.studies.base.settings import Settings
 from robust_lpips.studies.base.tasks import LeftOut, Task, Tick
 
 DISTANCES_FILE = "distances.csv.gz"
-
-# Multiply-accumulates per image of metrics that are no network of ours: only for progress.
-_UNKNOWN_COST = 30_000_000
 
 
 @dataclass(frozen=True)
@@ -56,19 +53,14 @@ class Part:
     @property
     def images(self) -> int:
         """Images that go through a network to measure all items."""
-        return len(self.dataset) * (
-            3 + (1 + 2 * len(self.views.shifts) if self.views.shifts else 0)
-        )
+        shifts = len(self.views.shifts)
+        return len(self.dataset) * (3 + (1 + 2 * shifts if shifts else 0))
 
     def measure(self, metric: Metric, device: str, tick: Tick) -> pd.DataFrame:
         """Distances of every item, see :func:`robust_lpips.evaluation.measure`.
 
-        Args:
-            metric: what is measured.
-            device: device that computes.
-            tick: called with the share of items done since the last call.
+        ``tick`` is called with the share of items done since its last call.
         """
-        total = len(self.dataset)
         on_cpu = torch.device(device).type == "cpu"
         return measure(
             metric,
@@ -79,7 +71,7 @@ class Part:
             batch_size=self.batch_size if on_cpu else self.gpu_batch_size or self.batch_size,
             device=device,
             num_workers=loading_workers(device),
-            progress=lambda items: tick(items / total),
+            progress=lambda items: tick(items / len(self.dataset)),
         )
 
     def key(self) -> dict[str, Any]:
@@ -122,9 +114,13 @@ class MetricTask(Task):
     def folder(self) -> str:
         return "/".join(filter(None, ("distances", self.part, file_stem(self.metric))))
 
+    @property
+    def identity(self) -> Identity:
+        """Key and cost of the metric; LeftOut where it is unavailable."""
+        return identity_of(self.load, self.metric, self.settings.seed)
+
     def key(self, stage: str, output: Path) -> Mapping[str, Any]:
-        identity = identity_of(self.load, self.metric, self.settings.seed)
-        return {**identity.key, "seed": self.settings.seed, **self.data.key()}
+        return {**self.identity.key, "seed": self.settings.seed, **self.data.key()}
 
     def do(self, stage: str, output: Path, tick: Tick) -> None:
         work = self.work(stage)
@@ -142,8 +138,7 @@ class MetricTask(Task):
         write_distances(measured, folder / DISTANCES_FILE)
 
     def work(self, stage: str) -> float:
-        identity = identity_of(self.load, self.metric, self.settings.seed)
-        return float(identity.cost * self.data.images)
+        return float(self.identity.cost * self.data.images)
 
     def distances(self, output: Path) -> pd.DataFrame:
         """The table that was measured."""
@@ -204,7 +199,8 @@ def identity_of(load: Load, name: str, seed: int) -> Identity:
     """
     metric = load_or_leave_out(load, name, "cpu", seed)
     config = getattr(metric, "config", None)
-    cost = _UNKNOWN_COST if config is None else multiply_accumulates(config, 64)
+    # A guess for metrics that are no network of ours: it is only for progress.
+    cost = 30_000_000 if config is None else multiply_accumulates(config, 64)
     return Identity(metric_identity(name, metric), cost)
 
 

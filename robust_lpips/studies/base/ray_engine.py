@@ -66,12 +66,19 @@ def run_on_ray(tasks: Sequence[Task], output: Path, jobs: int, description: str)
                 task = running[stages]
                 before = remaining_work(task, output)
                 try:
-                    going = _collect(ray, stages, task, output)
-                except LeftOut as reason:
-                    left_out[task.name], going = str(reason), False
-                if not going:
-                    del running[stages]
-                bar.update(before - (remaining_work(task, output) if going else 0.0))
+                    _write_files(output, ray.get(next(stages)))
+                    bar.update(before - remaining_work(task, output))
+                    continue
+                except StopIteration:
+                    pass
+                except ray.exceptions.RayError as error:
+                    cause = getattr(error, "cause", None) or error
+                    if not isinstance(cause, LeftOut):
+                        said = f"{type(cause).__name__}: {cause}"
+                        raise RuntimeError(f"{task.name} failed on Ray: {said}") from error
+                    left_out[task.name] = str(cause)
+                bar.update(before)
+                del running[stages]
         finally:
             for stages in running:
                 ray.cancel(stages)
@@ -84,21 +91,6 @@ def _submit(ray: ModuleType, task: Task, output: Path, cores: int) -> Iterator:
     resources = {"num_cpus": cores} | ({} if on_cpu else {"num_gpus": 1})
     remote = ray.remote(**resources)(_stages).options(name=task.name)
     return remote.remote(task, _read_files(output, task.files(output)), cores)
-
-
-def _collect(ray: ModuleType, stages: Iterator, task: Task, output: Path) -> bool:
-    """Write what the next stage left; False: there was none."""
-    try:
-        files = ray.get(next(stages))
-    except StopIteration:
-        return False
-    except ray.exceptions.RayError as error:
-        cause = getattr(error, "cause", None) or error
-        if isinstance(cause, LeftOut):
-            raise cause from error
-        raise RuntimeError(f"{task.name} failed on Ray: {type(cause).__name__}: {cause}") from error
-    _write_files(output, files)
-    return True
 
 
 def _stages(task: Task, files: Mapping[str, bytes], cores: int) -> Iterator[dict[str, bytes]]:

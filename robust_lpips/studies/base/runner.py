@@ -1,29 +1,26 @@
-"""The runner: one way from a study to its results, for every study.
-
-Settings are compared with those of the folder, what is not yet measured is measured, and tables,
-page, figures, records and the command are written.
-"""
+"""The runner: one way from a study to its results, for every study."""
 
 from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from robust_lpips import records
 from robust_lpips._files import read_json, write_json
 from robust_lpips._settings import differences
 from robust_lpips.comparison import check_names
 from robust_lpips.evaluation.precision import computing_in
 from robust_lpips.plotting import save
-from robust_lpips.studies.base import engines, ray_engine, records
-from robust_lpips.studies.base.engines import WHOLE, Shard
+from robust_lpips.studies.base.engines import WHOLE, Engine, Shard, run_locally
 from robust_lpips.studies.base.machine import available_cores, is_first_process
 from robust_lpips.studies.base.measuring import cached_parts
+from robust_lpips.studies.base.ray_engine import run_on_ray
 from robust_lpips.studies.base.source import source_of
 from robust_lpips.studies.base.study import Plan, Results, Study, Tables
 from robust_lpips.studies.base.tasks import LeftOut, Task, failure, next_stage, staleness
@@ -31,10 +28,7 @@ from robust_lpips.studies.base.words import left_out_blocks
 from robust_lpips.tables import write_csv, write_text
 
 SETTINGS_FILE = "settings.json"
-ENGINES: dict[str, engines.Engine] = {
-    "local": engines.run_locally,
-    "ray": ray_engine.run_on_ray,
-}
+ENGINES: dict[str, Engine] = {"local": run_locally, "ray": run_on_ray}
 
 
 @dataclass(frozen=True)
@@ -46,11 +40,18 @@ class Execution:
             last digits of numbers depend on how many cores a task has.
         shard: part of the tasks to do; several may run at once, each one once, on one folder.
         engine: ``"local"``, processes of this machine, or ``"ray"``, a Ray cluster.
+
+    Raises:
+        ValueError: if ``jobs`` is below 1.
     """
 
     jobs: int | None = None
     shard: Shard = WHOLE
     engine: str = "local"
+
+    def __post_init__(self) -> None:
+        if self.jobs is not None and self.jobs < 1:
+            raise ValueError(f"jobs must be at least 1; got {self.jobs}")
 
 
 def run(
@@ -61,11 +62,7 @@ def run(
     command: str | None = None,
     execution: Execution = Execution(),
 ) -> str | None:
-    """Do the tasks that are not finished; if none is left, write the report.
-
-    Into ``output`` go ``settings.json``, the folders of the tasks, and what
-    :func:`write_report` writes. Of several processes that ``torchrun`` started, the first one does
-    all of this, and the others join in its tasks.
+    """Do the tasks that are not finished, :func:`finish`; if none is left, :func:`write_report`.
 
     Args:
         study: study to run.
@@ -75,13 +72,7 @@ def run(
         execution: how tasks are done.
 
     Returns:
-        The page; None where tasks are left to other shards: :func:`unfinished` names them. None in
-        other processes than the first.
-
-    Raises:
-        ValueError: if metrics are unknown or repeated, nothing can be measured, or ``output``
-            holds results of different settings.
-        FileNotFoundError: if data are missing.
+        The page; None where tasks are left to other shards or processes.
     """
     results = finish(study, plan, output, execution)
     return None if results is None else write_report(study, results, command)
@@ -90,16 +81,27 @@ def run(
 def finish(
     study: Study, plan: Plan, output: str | Path, execution: Execution = Execution()
 ) -> Results | None:
-    """Do the tasks of a plan that are not finished, the first half of :func:`run`.
+    """Do the tasks of a plan that are not finished.
+
+    Into ``output`` go ``settings.json`` and the folders of the tasks. Of several processes that
+    ``torchrun`` started, the first one does all of this, and the others join in its tasks.
 
     Returns:
-        Results for :func:`write_report`; None where tasks are left to other shards.
+        Results for :func:`write_report`; None where tasks are left to other shards, which
+        :func:`unfinished` names, and in other processes than the first.
+
+    Raises:
+        ValueError: if metrics are unknown or repeated, nothing can be measured, or ``output``
+            holds results of different settings.
+        FileNotFoundError: if data are missing.
     """
     output = Path(output)
     if plan.metrics or study.default_metrics(plan.settings):
         check_names(plan.metrics)
     if not is_first_process():
-        _join(study.planned(plan), output)
+        for task in study.planned(plan):
+            with computing_in("float32", torch.device(task.device)):
+                task.join(output)
         return None
     check_writable(output)
     # Data may have changed since an earlier run of this process.
@@ -117,16 +119,25 @@ def finish(
         if unlike := staleness(task, output):
             print(f"{task.name}: measured again, because {unlike}")
     if own:
-        jobs = _jobs(study, plan, execution, len(shard))
+        # By the size of the shard, not by what is left of it: a resumed run computes as before.
+        several = study.parallel and str(plan.device) == "cpu"
+        jobs = execution.jobs or (min(available_cores(), len(shard)) if several else 1)
         left_out |= ENGINES[execution.engine](own, output, jobs, study.name)
     others = {task.name: failure(task, output) for task in pending if task not in own}
     left_out |= {name: reason for name, reason in others.items() if reason}
     finished = [task for task in tasks if task.name not in left_out]
     if any(next_stage(task, output) for task in finished):
         return None
+    # In the order of the plan; of a metric once, though it has several parts.
+    reasons = {
+        getattr(task, "metric", task.name): left_out[task.name]
+        for task in tasks
+        if task.name in left_out
+    }
     if tasks and not finished:
-        raise ValueError(f"nothing can be measured: {_reasons(left_out)}")
-    return Results(plan, source, output, finished, _by_metric(left_out, tasks))
+        said = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+        raise ValueError(f"nothing can be measured: {said}")
+    return Results(plan, source, output, finished, reasons)
 
 
 def unfinished(study: Study, plan: Plan, output: str | Path) -> list[str]:
@@ -144,7 +155,7 @@ def write_report(study: Study, results: Results, command: str | None) -> str:
     figures = study.figures(results, tables)
     for name, figure in figures.items():
         save(figure, output / name)
-    page = _page(study, results, tables, list(figures), command)
+    page = _page(study, results, tables, figures, command)
     write_text(output / f"{study.page_name or study.name}.md", page)
     records.append(
         output,
@@ -186,20 +197,6 @@ def claim(output: Path, settings: Mapping[str, Any]) -> None:
         )
 
 
-def _join(tasks: Sequence[Task], output: Path) -> None:
-    for task in tasks:
-        with computing_in("float32", torch.device(task.device)):
-            task.join(output)
-
-
-def _jobs(study: Study, plan: Plan, execution: Execution, count: int) -> int:
-    # By the size of the shard, not by what is left of it: a resumed run computes as before.
-    if execution.jobs is not None:
-        return execution.jobs
-    on_cpu = str(plan.device) == "cpu"
-    return max(1, min(available_cores(), count)) if study.parallel and on_cpu else 1
-
-
 def _pending(tasks: Sequence[Task], output: Path) -> tuple[dict[str, str], list[Task]]:
     """Tasks that cannot be done, by name with the reason; and those that are not finished."""
     left_out, pending = {}, []
@@ -214,36 +211,20 @@ def _pending(tasks: Sequence[Task], output: Path) -> tuple[dict[str, str], list[
     return left_out, pending
 
 
-def _by_metric(left_out: Mapping[str, str], tasks: Sequence[Task]) -> dict[str, str]:
-    """Reasons in the order of the plan; of a metric once, though it has several parts."""
-    kept = [task for task in tasks if task.name in left_out]
-    return {getattr(task, "metric", task.name): left_out[task.name] for task in kept}
-
-
-def _reasons(left_out: Mapping[str, str]) -> str:
-    return "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
-
-
 def _page(
-    study: Study, results: Results, tables: Tables, figures: Sequence[str], command: str | None
+    study: Study, results: Results, tables: Tables, figures: Iterable[str], command: str | None
 ) -> str:
     """The study's own blocks, then figures, what is left out, and what made the page."""
-    blocks = list(study.page(results, tables))
-    blocks += [
-        f"![{name}]({name}.png)"
-        if name not in study.photographs
-        else f"`{name}.png` shows photographs."
+    shown = [
+        f"`{name}.png` shows photographs."
+        if name in study.photographs
+        else f"![{name}]({name}.png)"
         for name in figures
     ]
-    blocks += left_out_blocks(results.left_out)
-    made = [f"On {results.machines}." if results.tasks else ""]
-    if results.commits:
-        made.append(f"Measured by commit {', '.join(map(_short, results.commits))}.")
-    blocks += ["## Made by", *([f"```\n{command}\n```"] if command else []), " ".join(made).strip()]
+    made = [f"On {results.machines}."] if results.tasks else []
+    if commits := [each.partition("-") for each in results.commits]:
+        short = (digits[:12] + (" with changes" if dirty else "") for digits, _, dirty in commits)
+        made.append(f"Measured by commit {', '.join(short)}.")
+    blocks = [*study.page(results, tables), *shown, *left_out_blocks(results.left_out)]
+    blocks += ["## Made by", f"```\n{command}\n```" if command else "", " ".join(made)]
     return "\n\n".join(filter(None, blocks)) + "\n"
-
-
-def _short(commit: str) -> str:
-    """A commit's first digits, and whether there were changes."""
-    digits, _, dirty = commit.partition("-")
-    return digits[:12] + (" with changes" if dirty else "")

@@ -9,7 +9,7 @@ from dataclasses import Field, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from robust_lpips.studies.base.provenance import file_digest
+from robust_lpips.provenance import file_digest
 from robust_lpips.studies.base.source import Source, triplets
 
 
@@ -41,16 +41,9 @@ def option(
         metavar: name of the value in the command line's help.
         parse: makes a value from its text on the command line; as ``type=`` of argparse.
     """
-    metadata = {
-        "help": help,
-        "least": least,
-        "most": most,
-        "choices": None if choices is None else tuple(choices),
-        "claimed": claimed,
-        "metavar": metavar,
-        "parse": parse,
-    }
-    return field(default=default, metadata=metadata)
+    limits = {"least": least, "most": most, "choices": None if choices is None else tuple(choices)}
+    words = {"help": help, "metavar": metavar, "parse": parse}
+    return field(default=default, metadata=limits | words | {"claimed": claimed})
 
 
 @dataclass(frozen=True)
@@ -63,13 +56,15 @@ class Settings:
 
     def __post_init__(self) -> None:
         for each in fields(self):
-            for value in _items(getattr(self, each.name)):
-                _check(each, value)
+            value = getattr(self, each.name)
+            for item in value if isinstance(value, tuple) else (value,):
+                if item is not None:
+                    _check(each, item)
 
     def claim(self) -> dict[str, Any]:
-        """Values that results depend on; a file is represented by the digest of its bytes.
+        """Values that results depend on: a folder holds those of one claim only.
 
-        A folder of results holds those of one claim only.
+        A file is represented by the digest of its bytes.
         """
         return {name: _claimed(value) for name, value in self._claimed_values().items()}
 
@@ -82,8 +77,8 @@ class Settings:
         }
 
     def _claimed_values(self) -> dict[str, Any]:
-        names = [each.name for each in fields(self) if each.metadata.get("claimed", True)]
-        return {name: getattr(self, name) for name in names}
+        claimed = (each.name for each in fields(self) if each.metadata.get("claimed", True))
+        return {name: getattr(self, name) for name in claimed}
 
 
 @dataclass(frozen=True)
@@ -144,31 +139,23 @@ def check_max_shift(max_shift: int, image_size: int) -> None:
 
 
 def value_type(settings: Any, each: Field) -> tuple[type, bool]:
-    """Type of a field's values without ``| None``, and whether it holds several (a tuple).
+    """Type of values of a field of a dataclass (or an instance), and True where it is a tuple.
 
-    Args:
-        settings: a dataclass or an instance of one.
-        each: one of its fields.
+    Of ``kind | None`` and of ``tuple[kind, ...]`` the type is ``kind``.
     """
     owner = settings if isinstance(settings, type) else type(settings)
     hint = typing.get_type_hints(owner)[each.name]
     if isinstance(hint, types.UnionType):
         hint = next(part for part in typing.get_args(hint) if part is not type(None))
-    if typing.get_origin(hint) is tuple:
-        return typing.get_args(hint)[0], True
+    first, *_ = [*typing.get_args(hint), None]
     if typing.get_origin(hint) is typing.Literal:
-        return type(typing.get_args(hint)[0]), False
-    return hint, False
-
-
-def _items(value: Any) -> tuple[Any, ...]:
-    return value if isinstance(value, tuple) else (value,)
+        return type(first), False
+    several = typing.get_origin(hint) is tuple
+    return (first if several else hint), several
 
 
 def _check(each: Field, value: Any) -> None:
     least, most, choices = map(each.metadata.get, ("least", "most", "choices"))
-    if value is None:
-        return
     if least is not None and not value >= least:
         raise ValueError(f"{each.name} must be at least {least:g}; got {value}")
     if most is not None and not value <= most:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import functools
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import Dataset
 
-from robust_lpips.data import TwoAFCDataset, packed, sample_dataset
+from robust_lpips.data import TwoAFCDataset, evenly_spaced, packed_or_read, sample_dataset
 
 PEOPLE = "Accuracy is 2AFC against people's judgments."
 METRIC = (
@@ -87,32 +85,3 @@ def triplets(data_root: Path | None, split: str, n: int | None, image_size: int)
         return Source(name, METRIC, AGREEMENT, "photograph", size, packed_or_read(dataset))
     dataset = evenly_spaced(TwoAFCDataset(data_root, split, image_size=image_size), n)
     return Source(f"BAPPS {split}", PEOPLE, "2AFC", "", size, packed_or_read(dataset))
-
-
-def evenly_spaced(dataset: Dataset, n: int | None) -> Dataset:
-    """``n`` items from the first to the last; all where ``n`` is None or there are not more.
-
-    Raises:
-        ValueError: if ``n`` is below 1.
-    """
-    if n is not None and n < 1:
-        raise ValueError(f"n must be at least 1; got {n}")
-    if n is None or n >= len(dataset):
-        return dataset
-    return Subset(dataset, np.linspace(0, len(dataset) - 1, n).round().astype(int).tolist())
-
-
-def packed_or_read(dataset: Dataset) -> Dataset:
-    """``dataset`` packed in the cache (:func:`robust_lpips.data.packed`).
-
-    Where the cache has no room for it, the dataset itself, with a warning.
-    """
-    try:
-        return packed(dataset)
-    except FileNotFoundError:  # a file of the dataset itself
-        raise
-    except OSError as error:
-        warnings.warn(
-            f"{error}; images are decoded each time they are read", UserWarning, stacklevel=3
-        )
-        return dataset

@@ -12,8 +12,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from robust_lpips.evaluation import ShiftViews
+from robust_lpips.records import Record, with_bounds
 from robust_lpips.studies.base.measuring import MetricTask, Part, cached_parts
-from robust_lpips.studies.base.records import Record, with_bounds
 from robust_lpips.studies.base.settings import Settings
 from robust_lpips.studies.base.source import Source, source_of
 from robust_lpips.studies.base.tasks import Task, record_of
@@ -109,25 +109,22 @@ class Results(Generic[S]):
     @property
     def machines(self) -> str:
         """Machines that computed the results, in words."""
-        entries = [entry for task in self.tasks for entry in self.record(task).values()]
-        return "; ".join(dict.fromkeys(entry["machine"] for entry in entries))
+        return "; ".join(self._recorded("machine"))
 
     @property
     def commits(self) -> list[str]:
         """Commits of the code that computed the results, where they are known."""
-        entries = [entry for task in self.tasks for entry in self.record(task).values()]
-        return [commit for commit in dict.fromkeys(e["commit"] for e in entries) if commit]
+        return list(filter(None, self._recorded("commit")))
+
+    def _recorded(self, name: str) -> dict[str, None]:
+        entries = (entry for task in self.tasks for entry in self.record(task).values())
+        return dict.fromkeys(entry[name] for entry in entries)
 
 
 def single_part(settings: Any) -> Mapping[str, Part]:
     """The data set of the settings' source as the only part, at shifts up to ``max_shift``."""
     source, views = source_of(settings), ShiftViews(getattr(settings, "max_shift", 0))
     return {"": Part(source.dataset, views, source.batch_size)}
-
-
-def no_records(results: Results, tables: Tables) -> Iterable[Record]:
-    """Nothing: for studies without scores."""
-    return ()
 
 
 @dataclass(frozen=True)
@@ -158,7 +155,7 @@ class Study(Generic[S]):
     tables: Callable[[Results[S]], Tables]
     page: Callable[[Results[S], Tables], Sequence[str]]
     figures: Callable[[Results[S], Tables], Mapping[str, Figure]]
-    records: Callable[[Results[S], Tables], Iterable[Record]] = no_records
+    records: Callable[[Results[S], Tables], Iterable[Record]] = lambda results, tables: ()
     metrics: tuple[str, ...] = ()
     metrics_for: Callable[[S], tuple[str, ...]] | None = None
     parts: Callable[[S], Mapping[str, Part]] = single_part

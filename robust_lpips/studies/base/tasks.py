@@ -16,8 +16,8 @@ import torch
 from robust_lpips._files import read_json, write_json
 from robust_lpips._settings import differences
 from robust_lpips.evaluation.precision import computing_in
+from robust_lpips.provenance import commit
 from robust_lpips.studies.base.machine import machine
-from robust_lpips.studies.base.provenance import commit
 
 # Called with the work done since the last call.
 Tick = Callable[[float], None]
@@ -76,7 +76,7 @@ class Task(ABC):
         """
 
     def join(self, output: Path) -> None:
-        """In the other processes of ``torchrun``: share the work of what the first one does.
+        """Share the work of the first process of ``torchrun``, in the others.
 
         Raises:
             ValueError: if the task is done by one process.
@@ -84,8 +84,7 @@ class Task(ABC):
         raise ValueError(f"{self.name} is done by one process: start it without torchrun")
 
     def work(self, stage: str) -> float:
-        """Amount of work of a stage in the unit that it ticks; by convention
-        multiply-accumulates."""
+        """Work of a stage in the unit that it ticks; by convention multiply-accumulates."""
         return 1.0
 
     def stage_folder(self, stage: str, output: Path) -> Path:
@@ -115,36 +114,25 @@ def next_stage(task: Task, output: Path) -> str | None:
     Raises:
         LeftOut: if the task cannot be done here.
     """
-    record = record_of(task, output)
-    for stage in task.stages:
-        # Always computed: it is what finds out that a task cannot be done here.
-        key, entry = _key(task, stage, output), record.get(stage, {})
-        if not entry.get("finished") or entry["key"] != key:
-            return stage
-    return None
+    return _next(task, output)[0]
 
 
 def remaining_work(task: Task, output: Path) -> float:
     """Work of the stages from the next one on."""
     stage = next_stage(task, output)
-    left = () if stage is None else task.stages[task.stages.index(stage) :]
-    return sum(map(task.work, left))
+    return 0.0 if stage is None else sum(map(task.work, task.stages[task.stages.index(stage) :]))
 
 
 def staleness(task: Task, output: Path) -> str | None:
     """Differences of the key under which the next stage was finished or begun; None: no such."""
-    stage = next_stage(task, output)
-    found = record_of(task, output).get(stage or "", {}).get("key")
-    return differences(found, _key(task, stage, output)) or None if found else None
+    _, key, entry = _next(task, output)
+    return (differences(entry["key"], key) or None) if entry else None
 
 
 def failure(task: Task, output: Path) -> str | None:
     """Reason why the next stage, under its present key, could not be done; None: there is none."""
-    stage = next_stage(task, output)
-    entry = record_of(task, output).get(stage or "", {})
-    if not entry or entry["key"] != _key(task, stage, output):
-        return None
-    return entry.get("left_out")
+    _, key, entry = _next(task, output)
+    return entry.get("left_out") if entry and entry["key"] == key else None
 
 
 def advance(task: Task, output: Path, tick: Tick) -> None:
@@ -153,34 +141,42 @@ def advance(task: Task, output: Path, tick: Tick) -> None:
     Raises:
         LeftOut: if the task cannot be done here; the record keeps the reason.
     """
-    stage, record = next_stage(task, output), record_of(task, output)
-    key = _key(task, stage, output)
-    path, folder = output / task.folder / RECORD_FILE, task.stage_folder(stage, output)
-    if record.get(stage, {}).get("key") != key and folder.is_dir():
+    stage, key, found = _next(task, output)
+    folder, record = task.stage_folder(stage, output), record_of(task, output)
+    if found.get("key") != key and folder.is_dir():
         shutil.rmtree(folder)
-    # What follows a stage that is done again has to be looked at again.
-    kept = {name: record[name] for name in task.stages[: task.stages.index(stage)]}
-    later = {name: record[name] for name in task.stages[len(kept) + 1 :] if name in record}
-    write_json(path, kept | {stage: {"key": key}} | later)
+
+    def write(**entry: Any) -> None:
+        entries = record | {stage: {"key": key, **entry}}
+        ordered = {name: entries[name] for name in task.stages if name in entries}
+        write_json(output / task.folder / RECORD_FILE, ordered)
+
+    write()
     begin = time.perf_counter()
     try:
         # Strict on every device: by itself torch lets convolutions on GPUs round to TF32.
         with computing_in("float32", torch.device(task.device)):
             result = task.do(stage, output, tick)
     except LeftOut as reason:
-        write_json(path, kept | {stage: {"key": key, "left_out": str(reason)}} | later)
+        write(left_out=str(reason))
         raise
     done = {
-        "key": key,
         "finished": True,
         "seconds": round(time.perf_counter() - begin, 2),
         "machine": machine(task.device),
         "commit": commit(),
-        **(result or {}),
     }
-    write_json(path, kept | {stage: done} | later)
+    write(**(done | dict(result or {})))
 
 
-def _key(task: Task, stage: str, output: Path) -> Any:
-    """The key of a stage as it is read from JSON: tuples become lists."""
-    return json.loads(json.dumps(task.key(stage, output)))
+def _next(task: Task, output: Path) -> tuple[str | None, Any, dict[str, Any]]:
+    """The first stage that is not finished, its present key, and its entry in the record."""
+    record = record_of(task, output)
+    for stage in task.stages:
+        # Always computed: it is what finds out that a task cannot be done here. As it is read
+        # from JSON: tuples become lists.
+        key = json.loads(json.dumps(task.key(stage, output)))
+        entry = record.get(stage, {})
+        if not entry.get("finished") or entry["key"] != key:
+            return stage, key, entry
+    return None, None, {}

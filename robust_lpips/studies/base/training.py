@@ -11,12 +11,15 @@ from typing import Any, ClassVar
 import pandas as pd
 
 from robust_lpips.backbones import BackboneConfig
+from robust_lpips.backbones.cost import multiply_accumulates
 from robust_lpips.comparison import load_metric
 from robust_lpips.data.sample import JUDGE, judge_distances
 from robust_lpips.evaluation import read_distances, write_distances
 from robust_lpips.metric import RobustLPIPS
+from robust_lpips.provenance import weights_digest
+from robust_lpips.records import with_bounds
 from robust_lpips.studies.base.engines import do_task, progress_bar
-from robust_lpips.studies.base.machine import loading_workers, multiply_accumulates
+from robust_lpips.studies.base.machine import loading_workers
 from robust_lpips.studies.base.measuring import (
     DISTANCES_FILE,
     MetricTask,
@@ -25,8 +28,6 @@ from robust_lpips.studies.base.measuring import (
     cached_parts,
     identity_of,
 )
-from robust_lpips.studies.base.provenance import weights_digest
-from robust_lpips.studies.base.records import with_bounds
 from robust_lpips.studies.base.settings import DataSettings, option
 from robust_lpips.studies.base.source import Source, triplets
 from robust_lpips.studies.base.study import Plan, Results

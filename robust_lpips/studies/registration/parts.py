@@ -15,9 +15,9 @@ from pandas.api.types import is_numeric_dtype
 from robust_lpips._files import atomic_path
 from robust_lpips.comparison import load_metric
 from robust_lpips.data.photographs import photograph_digests
+from robust_lpips.provenance import source_digest
 from robust_lpips.studies.base import Plan, Study, Task, Tick, file_stem
 from robust_lpips.studies.base.measuring import errors_leave_out, identity_of, load_or_leave_out
-from robust_lpips.studies.base.provenance import source_digest
 from robust_lpips.studies.registration import descent, estimates, failures, human
 from robust_lpips.studies.registration.settings import RegistrationSettings
 

@@ -10,10 +10,10 @@ from pandas.testing import assert_frame_equal
 from PIL import Image
 
 from robust_lpips import BackboneConfig
+from robust_lpips.backbones.cost import multiply_accumulates
 from robust_lpips.comparison import load_metric
 from robust_lpips.evaluation import ShiftViews, measure
 from robust_lpips.studies.base import measuring, tasks
-from robust_lpips.studies.base.machine import multiply_accumulates
 from robust_lpips.studies.base.measuring import MetricTask, Part, file_stem, portable
 from robust_lpips.studies.base.runner import SETTINGS_FILE, finish
 from robust_lpips.studies.base.source import source_of

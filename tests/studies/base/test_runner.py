@@ -13,7 +13,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from robust_lpips.studies.base import records
+from robust_lpips import records
 from robust_lpips.studies.base.engines import Shard
 from robust_lpips.studies.base.runner import Execution, claim, finish, run, unfinished
 from robust_lpips.tables import write_csv

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from robust_lpips import BackboneConfig
-from robust_lpips.studies.base.provenance import file_digest
+from robust_lpips.provenance import file_digest
 from robust_lpips.studies.base.settings import Settings, TripletSettings, option, value_type
 
 

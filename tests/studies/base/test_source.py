@@ -9,7 +9,7 @@ from torch.utils.data import Subset
 
 from robust_lpips.data import PackedDataset, TwoAFCDataset, bapps, sample_dataset
 from robust_lpips.data.sample import JUDGE
-from robust_lpips.studies.base.source import evenly_spaced, packed_or_read, source_of, triplets
+from robust_lpips.studies.base.source import source_of, triplets
 from robust_lpips.training import with_teacher
 from tests.studies.base.tiny import SIZE, TinySettings
 
@@ -42,19 +42,6 @@ def test_words(root):
     assert people.accuracy != nobody.accuracy
 
 
-@pytest.mark.parametrize(
-    ("n", "chosen"), [(None, range(5)), (5, range(5)), (9, range(5)), (3, (0, 2, 4)), (1, (0,))]
-)
-def test_evenly_spaced(n, chosen):
-    dataset = evenly_spaced([10, 11, 12, 13, 14], n)
-    assert [dataset[i] for i in range(len(dataset))] == [10 + i for i in chosen]
-
-
-def test_less_than_one():
-    with pytest.raises(ValueError, match="n must be at least 1; got 0"):
-        evenly_spaced([1, 2], 0)
-
-
 def test_files_are_read_where_the_cache_has_no_room(root, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(9, 9, 0))
     with pytest.warns(UserWarning, match=r"0 are free.*decoded each time"):
@@ -79,13 +66,6 @@ def test_the_sample_set_keeps_its_judges_distances(root):
         item["teacher"].tolist() for item in expected
     ]
     assert not path.exists()
-
-
-def test_a_file_that_is_gone_is_not_taken_for_a_full_cache(root):
-    dataset = TwoAFCDataset(root, image_size=SIZE)
-    Path(dataset.samples[0].p0).unlink()
-    with pytest.raises(FileNotFoundError):
-        packed_or_read(dataset)
 
 
 def test_built_once_for_the_same_settings(root):

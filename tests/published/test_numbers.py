@@ -1,7 +1,7 @@
 import pytest
 
 from robust_lpips.comparison import metric_names
-from robust_lpips.studies.base.published import (
+from robust_lpips.published.numbers import (
     PUBLISHED_NAMES,
     TABLES,
     published,

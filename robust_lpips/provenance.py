@@ -15,9 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-import robust_lpips
-
-_PACKAGE = Path(robust_lpips.__file__).parent
+_PACKAGE = Path(__file__).parent
 # Source files that compute distances, files or folders. What only reads, scores, prints or plots
 # them is not among them, so that a change of it invalidates nothing.
 COMPUTING = (

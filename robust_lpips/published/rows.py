@@ -46,7 +46,7 @@ def table_rows(table: str) -> list[Row]:
     """
     if table not in TABLES:
         raise ValueError(f"table must be one of {', '.join(TABLES)}; got {table!r}")
-    text = (resources.files(__package__) / "published" / TABLES[table]).read_text("utf-8")
+    text = (resources.files(__package__) / TABLES[table]).read_text("utf-8")
     return [_row(record) for record in csv.DictReader(text.splitlines())]
 
 

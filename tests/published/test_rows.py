@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from robust_lpips.backbones import build_backbone
-from robust_lpips.studies.base.rows import PUBLISHED_QUANTITIES, TABLES, table_rows
+from robust_lpips.published.rows import PUBLISHED_QUANTITIES, TABLES, table_rows
 
-PAPER = Path(__file__).parents[3].parent / "shared" / "paper"
+PAPER = Path(__file__).parents[2].parent / "shared" / "paper"
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ import math
 
 import pytest
 
-from robust_lpips.studies.base import records
-from robust_lpips.studies.base.records import Record
+from robust_lpips import records
+from robust_lpips.records import Record
 
 
 def add(folder, metric="l2", time=None, **changes):

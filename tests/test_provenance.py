@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 import robust_lpips
+from robust_lpips import provenance
 from robust_lpips.comparison import l2
-from robust_lpips.studies.base import provenance
-from robust_lpips.studies.base.provenance import (
+from robust_lpips.provenance import (
     COMPUTING,
     commit,
     file_digest,

@@ -6,6 +6,7 @@ import json
 import math
 import platform
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -54,40 +55,40 @@ def append(
     output: Path,
     records: Iterable[Record],
     *,
-    benchmark: str,
     dataset: str,
     judged_by: str,
-    command: str | None,
-    commits: Sequence[str],
     settings: Mapping[str, Any],
+    **of_run: Any,
 ) -> None:
     """Add records to ``records.jsonl`` in ``output``, one JSON line each.
 
     Args:
         output: folder of the run.
         records: scores of the run.
-        benchmark: name of the study, as ``"jnd"``.
         dataset: name of the data set.
         judged_by: whose verdicts the scores are against, in words.
-        command: command line of the run.
-        commits: commits of the code that measured.
         settings: settings of the run.
+        of_run: what else lines hold: ``benchmark``, the name of the study; ``command``, the
+            command line; ``commits`` of the code that measured.
     """
+    of_run |= {
+        "versions": _versions(),
+        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
     lines = []
     for record in records:
-        line = {
-            "benchmark": benchmark,
+        line = of_run | {
             "metric": record.metric,
             "weights": record.weights,
             "dataset": record.dataset or dataset,
             "judged_by": record.judged_by or judged_by,
             "n": int(record.n),
             "settings": {**settings, **record.settings},
-            "scores": {name: list(map(_number, score)) for name, score in record.scores.items()},
-            "versions": _versions(),
-            "commits": list(commits),
-            "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "command": command,
+            # JSON has no NaN.
+            "scores": {
+                name: [None if math.isnan(value) else float(value) for value in score]
+                for name, score in record.scores.items()
+            },
         }
         lines.append(json.dumps(line, allow_nan=False) + "\n")
     if not lines:
@@ -124,16 +125,10 @@ def leaderboard(records: Iterable[Mapping[str, Any]]) -> str:
     newest: dict[str, Mapping[str, Any]] = {}
     for record in sorted(records, key=lambda record: record["time"]):
         newest[json.dumps([record.get(name) for name in _IDENTITY], sort_keys=True)] = record
-    groups: dict[tuple[str, str, str, int, str], list[Mapping[str, Any]]] = {}
+    groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for record in newest.values():
         settings = ", ".join(f"{k} {v}" for k, v in record["settings"].items() if v is not None)
-        key = (
-            record["benchmark"],
-            record["dataset"],
-            record["judged_by"],
-            record["n"],
-            settings,
-        )
+        key = (*(record[name] for name in ("benchmark", "dataset", "judged_by", "n")), settings)
         groups.setdefault(key, []).append(record)
     parts = [
         "# Leaderboard",
@@ -149,53 +144,29 @@ def leaderboard(records: Iterable[Mapping[str, Any]]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _table(records: list[Mapping[str, Any]]) -> pd.DataFrame:
-    names = list(dict.fromkeys(name for record in records for name in record["scores"]))
-    digits = {name: _digits(records, name) for name in names}
-    rows = sorted(records, key=lambda record: -_first(record, names[0]))
-    return pd.DataFrame(
-        {"metric": record["metric"]}
-        | {
-            name.replace("_", " "): with_interval(
-                *map(_float, record["scores"][name]), digits=digits[name]
-            )
-            if name in record["scores"]
-            else None
-            for name in names
-        }
-        | {"weights": (record["weights"] or "")[:8] or None}
-        for record in rows
-    )
-
-
-def _digits(records: list[Mapping[str, Any]], name: str) -> int:
-    """Percent to two digits, shares and correlations to three."""
-    values = [abs(_float(r["scores"][name][0])) for r in records if name in r["scores"]]
-    return 3 if max(values) <= 1 else 2
-
-
-def _first(record: Mapping[str, Any], name: str) -> float:
-    value = _float(record["scores"].get(name, [None])[0])
-    return -math.inf if math.isnan(value) else value
-
-
-def _number(value: float) -> float | None:
-    """JSON has no NaN."""
-    return None if math.isnan(value) else float(value)
-
-
-def _float(value: float | None) -> float:
-    return math.nan if value is None else value
+def _table(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """One row per record, the best first score first."""
+    names = dict.fromkeys(name for record in records for name in record["scores"])
+    table = pd.DataFrame({"metric": [record["metric"] for record in records]})
+    order = table.index
+    for name in names:
+        found = [record["scores"].get(name, [None] * 3) for record in records]
+        scores = pd.DataFrame(found, columns=["value", "low", "high"], dtype=float)
+        if len(table.columns) == 1:
+            order = scores["value"].sort_values(ascending=False, kind="stable").index
+        # Percent to two digits, shares and correlations to three.
+        digits = 3 if scores["value"].abs().max() <= 1 else 2
+        table[name.replace("_", " ")] = [
+            with_interval(*score, digits=digits) for score in scores.itertuples(index=False)
+        ]
+    table["weights"] = [(record["weights"] or "")[:8] or None for record in records]
+    return table.loc[order]
 
 
 def _versions() -> dict[str, str]:
-    found = {name: _version(name) for name in _PACKAGES}
-    own = {"robust-lpips": __version__, "python": platform.python_version()}
-    return own | {name: number for name, number in found.items() if number}
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+    """Versions of the packages that numbers may depend on, where they are installed."""
+    found = {"robust-lpips": __version__, "python": platform.python_version()}
+    for name in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found

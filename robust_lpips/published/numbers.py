@@ -56,7 +56,7 @@ def published(table: str) -> pd.DataFrame:
     """
     if table not in TABLES:
         raise ValueError(f"table must be one of {', '.join(TABLES)}; got {table!r}")
-    path = resources.files(__package__) / "published" / f"{table}.csv"
+    path = resources.files(__package__) / f"{table}.csv"
     with path.open("r", encoding="utf-8") as file:
         return pd.read_csv(file)
 

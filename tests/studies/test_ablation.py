@@ -14,18 +14,18 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from robust_lpips import RobustLPIPS
 from robust_lpips.cli import main, main_of
 from robust_lpips.evaluation import paired_difference, summarize
-from robust_lpips.studies.ablation import STUDIES
+from robust_lpips.studies.ablation import STUDIES, tables
 from robust_lpips.studies.ablation.figure import ablation_figure
-from robust_lpips.studies.ablation.rows_task import REFERENCES, STATES, RowTask
-from robust_lpips.studies.ablation.settings import (
+from robust_lpips.studies.ablation.task import (
     PRESETS,
+    REFERENCES,
+    STATES,
     AlexNetSettings,
     BackbonesSettings,
     Preset,
+    RowTask,
     SkipSettings,
-    parts,
 )
-from robust_lpips.studies.ablation.tables import tables
 from robust_lpips.studies.base import Plan, Results, source_of, training
 from robust_lpips.studies.base.machine import available_cores
 from robust_lpips.studies.base.measuring import Part
@@ -71,7 +71,8 @@ def plan_of(references=REFERENCES, **settings) -> Plan:
 
 
 def row_task(plan: Plan, row: str = ROWS[0], seed: int = 0) -> RowTask:
-    return RowTask("cpu", parts, plan.settings, seed, row)
+    config = next(each.config for each in table_rows("alexnet") if each.name == row)
+    return RowTask("cpu", plan.settings, seed, config, row)
 
 
 @pytest.fixture(scope="module")
@@ -211,7 +212,7 @@ def test_given_weights_are_measured_instead_of_training(finished, tmp_path):
 def bapps_like(folder):
     """The sample set as a folder of BAPPS."""
     for split in ("train", "val"):
-        (source,) = Tiny().triplets(split).dataset.roots
+        (source,) = Tiny().source(split).dataset.roots
         shutil.copytree(source / "2afc" / split, folder / "2afc" / split)
     return folder
 
@@ -271,7 +272,7 @@ class TestResume:
         monkeypatch.delenv("RAY_ADDRESS", raising=False)
         monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         # Workers find the settings of this module.
-        folders = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+        folders = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
         monkeypatch.setenv("PYTHONPATH", os.pathsep.join(folders))
         plan, output, _ = finished
         stop_inside_training(row_task(plan), tmp_path)
@@ -311,7 +312,7 @@ def test_report_of_other_tables(finished, tmp_path, table, kind):
     plan, output, _ = finished
     rows = table_rows(table)[:5]
     settings = kind(rows=tuple(row.name for row in rows), n=16)
-    tasks = [RowTask("cpu", parts, settings, 0, row.name) for row in rows]
+    tasks = [RowTask("cpu", settings, 0, row.config, row.name) for row in rows]
     for i, task in enumerate(tasks):  # with the distances of other networks
         shutil.copytree(output / row_task(plan, ROWS[i % 2]).folder, tmp_path / task.folder)
     results = Results(Plan(settings), source_of(plan.settings), tmp_path, tasks)
@@ -386,11 +387,12 @@ class TestCommandLine:
     def test_own_metric_is_measured_next_to_the_references(self, finished, tmp_path, capsys):
         _, output, _ = finished
         shutil.copytree(output, tmp_path / "run")
+        own = "tests.studies.test_ablation:halved_l1"
         rows = ["--rows", *ROWS, "--device", "cpu", "--output", str(tmp_path / "run")]
-        main(STUDY, "", [*rows, "--metric", "test_ablation:halved_l1"])
+        main(STUDY, "", [*rows, "--metric", own])
         summary = pd.read_csv(tmp_path / "run" / "summary.csv").set_index("row")
-        assert summary.loc["test_ablation:halved_l1", "state"] == "reference"
-        assert "test_ablation:halved_l1" in capsys.readouterr().out
+        assert summary.loc[own, "state"] == "reference"
+        assert own in capsys.readouterr().out
 
 
 def halved_l1():

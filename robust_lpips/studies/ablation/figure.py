@@ -12,10 +12,7 @@ from matplotlib.lines import Line2D
 
 from robust_lpips import plotting
 from robust_lpips.plotting import BLUE, GREEN, GREY, INK, KEY, RRF, VERMILION, marker
-from robust_lpips.studies.ablation.rows_task import STATES
-from robust_lpips.studies.ablation.tables import AblationResults
-from robust_lpips.studies.base import Tables
-from robust_lpips.studies.base.training import in_one_line
+from robust_lpips.studies.ablation.task import STATES
 
 _FAMILIES = {
     "none": (VERMILION, "no anti-aliasing"),
@@ -45,12 +42,6 @@ _HOLLOW = [state.name for state in STATES if state.training is None]
 _FILLED = [state.name for state in STATES if state.training is not None]
 
 
-def figures(results: AblationResults, tables: Tables) -> Mapping[str, Figure]:
-    """``summary``: accuracy against r_rf of all rows."""
-    title = f"Ablation: {results.settings.table}\n{in_one_line(results)}"
-    return {"summary": ablation_figure(tables["summary"], title, results.source.accuracy_label)}
-
-
 def ablation_figure(summary: pd.DataFrame, title: str, accuracy_label: str) -> Figure:
     """Accuracy against r_rf at 1 px for the rows of an ablation, measured and published.
 
@@ -62,7 +53,7 @@ def ablation_figure(summary: pd.DataFrame, title: str, accuracy_label: str) -> F
 
     Args:
         summary: the table ``summary``; ``state`` is a name of
-            :data:`robust_lpips.studies.ablation.rows_task.STATES`, or ``"reference"``.
+            :data:`robust_lpips.studies.ablation.task.STATES`, or ``"reference"``.
         title: its first line is the heading; further lines give the conditions.
         accuracy_label: term for ``two_afc`` with its unit.
 

@@ -102,6 +102,8 @@ def finish(
         _join(study.planned(plan), output)
         return None
     check_writable(output)
+    if study.check is not None:
+        study.check(plan.settings, output)
     # Data may have changed since an earlier run of this process.
     source_of.cache_clear()
     cached_parts.cache_clear()

@@ -93,6 +93,11 @@ class Task(ABC):
         folder = output / self.folder
         return folder if len(self.stages) == 1 else folder / stage
 
+    def discard(self, stage: str, output: Path) -> None:
+        """Remove the files of a stage, which are of another key or of none."""
+        if (folder := self.stage_folder(stage, output)).is_dir():
+            shutil.rmtree(folder)
+
     def files(self, output: Path) -> Iterator[Path]:
         """Files that another machine needs to continue the task."""
         # Names that begin with a dot are left half-written by a killed process.
@@ -155,9 +160,9 @@ def advance(task: Task, output: Path, tick: Tick) -> None:
     """
     stage, record = next_stage(task, output), record_of(task, output)
     key = _key(task, stage, output)
-    path, folder = output / task.folder / RECORD_FILE, task.stage_folder(stage, output)
-    if record.get(stage, {}).get("key") != key and folder.is_dir():
-        shutil.rmtree(folder)
+    path = output / task.folder / RECORD_FILE
+    if record.get(stage, {}).get("key") != key:
+        task.discard(stage, output)
     # What follows a stage that is done again has to be looked at again.
     kept = {name: record[name] for name in task.stages[: task.stages.index(stage)]}
     later = {name: record[name] for name in task.stages[len(kept) + 1 :] if name in record}

@@ -311,7 +311,7 @@ def test_report_of_other_tables(finished, tmp_path, table, kind):
     """Several baselines, several architectures, rows without published numbers."""
     plan, output, _ = finished
     rows = table_rows(table)[:5]
-    settings = kind(rows=tuple(row.name for row in rows), n=16)
+    settings = kind(rows=tuple(row.name for row in rows), n=16, n_train=8)
     tasks = [RowTask("cpu", settings, 0, row.config, row.name) for row in rows]
     for i, task in enumerate(tasks):  # with the distances of other networks
         shutil.copytree(output / row_task(plan, ROWS[i % 2]).folder, tmp_path / task.folder)

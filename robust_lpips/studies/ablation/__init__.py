@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from dataclasses import asdict
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -33,7 +33,6 @@ from robust_lpips.studies.ablation.task import (
     BlurPlacementSettings,
     RowTask,
     SkipSettings,
-    State,
     prepare,
     tasks,
 )
@@ -45,15 +44,6 @@ from robust_lpips.tables import to_markdown
 
 AblationResults = base.Results[AblationSettings]
 
-_CONFIGURATION = {
-    "arch": "arch",
-    "anti_alias": "anti_alias",
-    "reflection_pad": "reflection_pad",
-    "conv1_stride": "stride1",
-    "blur_placement": "blur_placement",
-    "full_conv": "full_conv",
-    "skip": "skip",
-}
 _NOTES = {"row": "row", "published_note": "note"}
 
 
@@ -137,48 +127,46 @@ def records(results: AblationResults, tables: base.Tables) -> Iterator[base.Reco
 
 
 def _summary(results: AblationResults) -> pd.DataFrame:
-    settings, found = results.settings, measured(results)
-    common = {
-        "dataset": results.source.name,
-        "image_size": settings.image_size,
-        "max_shift": settings.max_shift,
-        "val_triplets": len(results.source.dataset),
-    }
-    rows = [
-        {"row": task.row_name, **common, "seed": task.seed, "state": state.name}
-        | _scores(found[task.row_name, task.seed, state.name])
-        | _cost(task, state, results.record(task))
-        | {name: getattr(task.config, field) for name, field in _CONFIGURATION.items()}
-        | {f"published_{q}": task.row.published.get(q, math.nan) for q in PUBLISHED_QUANTITIES}
-        | {"published_note": task.row.note}
-        for task in results.of(RowTask)
-        for state in STATES
-    ]
+    settings, found, rows = results.settings, measured(results), []
+    for task in results.of(RowTask):
+        record, config, published = results.record(task), task.config, task.row.published
+        trained_on = [entry["triplets"] for entry in record.values() if "triplets" in entry]
+        configuration = asdict(config) | {"conv1_stride": config.stride1}
+        del configuration["blur_size"]
+        rows += [
+            {"row": task.row_name, "train_triplets": next(iter(trained_on), None)}
+            | {"seed": task.seed, **_scores(found[task.row_name, task.seed, state.name])}
+            | {
+                "state": state.name,
+                "parameters": parameters(config),
+                "macs": multiply_accumulates(config, settings.image_size),
+                "train_seconds": record.get(state.training, {}).get("seconds"),
+                "eval_seconds": record[state.name]["seconds"],
+                **configuration,
+            }
+            | {f"published_{q}": published.get(q, math.nan) for q in PUBLISHED_QUANTITIES}
+            | {"published_note": task.row.note}
+            for state in STATES
+        ]
     rows += [
-        {"row": name, **common, "state": "reference"} | _scores(table)
+        {"row": name, "state": "reference", **_scores(table)}
         for name, table in results.distances().items()
     ]
     table = pd.DataFrame(rows).astype({"seed": "Int64"})
-    table.insert(0, "table", settings.table)
-    scores = list(_scores(next(iter(found.values()))))
-    first = ["table", "row", "dataset", "image_size", "max_shift", "train_triplets"]
-    first += ["val_triplets", "seed", *scores, "state"]
-    return table[[*first, *table.columns.difference(first, sort=False)]]
+    first = {
+        "table": settings.table,
+        "row": table.pop("row"),
+        "dataset": results.source.name,
+        "image_size": settings.image_size,
+        "max_shift": settings.max_shift,
+        "train_triplets": table.pop("train_triplets"),
+        "val_triplets": len(results.source.dataset),
+    }
+    return pd.DataFrame(first | dict(table))
 
 
 def _scores(distances: pd.DataFrame) -> dict[str, float]:
     return summarize(distances).iloc[-1].drop(["subset", "n"]).to_dict()
-
-
-def _cost(task: RowTask, state: State, record: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    counts = [entry["triplets"] for entry in record.values() if "triplets" in entry]
-    return {
-        "train_triplets": next(iter(counts), None),
-        "parameters": parameters(task.config),
-        "macs": multiply_accumulates(task.config, task.settings.image_size),
-        "train_seconds": record.get(state.training, {}).get("seconds"),
-        "eval_seconds": record[state.name]["seconds"],
-    }
 
 
 def _differences(results: AblationResults) -> Iterator[pd.DataFrame]:
@@ -196,24 +184,20 @@ def _differences(results: AblationResults) -> Iterator[pd.DataFrame]:
             for state in STATES
             if (baseline, seed, state.name) in found
         ]
-        for comparison, state, other, other_state in pairs:
-            part = paired_difference(found[name, seed, state], found[other, seed, other_state])
-            yield _labelled(part, row=name, seed=seed, comparison=comparison)
+        for comparison, state, other, before in pairs:
+            part = paired_difference(found[name, seed, state], found[other, seed, before])
+            labels = {"row": name, "seed": seed, "comparison": comparison}
+            yield pd.DataFrame(labels | dict(part))
 
 
 def _of_each_state(
     results: AblationResults, score: Callable[[pd.DataFrame], pd.DataFrame]
 ) -> pd.DataFrame:
     parts = [
-        _labelled(score(table), row=row, seed=seed, state=state)
+        pd.DataFrame({"row": row, "seed": seed, "state": state} | dict(score(table)))
         for (row, seed, state), table in measured(results).items()
     ]
     return pd.concat(parts, ignore_index=True)
-
-
-def _labelled(table: pd.DataFrame, **labels: Any) -> pd.DataFrame:
-    """``table`` with labels as its first columns."""
-    return pd.DataFrame(labels | dict(table))
 
 
 def _cells(summary: pd.DataFrame) -> pd.DataFrame:
@@ -249,7 +233,7 @@ def _number(value: float, digits: int) -> str:
 
 
 def _published_blocks(summary: pd.DataFrame) -> dict[str, str | None]:
-    """What the paper reports of the rows; where it reports nothing, the notes on them alone."""
+    """The paper's numbers of the rows; where there are none, the notes on them alone."""
     rows = summary[summary["state"] != "reference"].drop_duplicates("row")
     numbers = {f"published_{q}": base.quantity_label(q) for q in PUBLISHED_QUANTITIES}
     numbers["published_two_afc"] = "2AFC"

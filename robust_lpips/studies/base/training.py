@@ -237,7 +237,7 @@ def _teacher_task(settings: TrainedSettings, device: str) -> MetricTask:
 
 
 def _teacher_key(settings: TrainedSettings) -> dict[str, Any] | None:
-    """What tells the teacher's weights, but not the text that describes its layers."""
+    """Identity of the teacher's weights, without the text that describes its layers."""
     if settings.teacher is None:
         return None
     key = identity_of(load_metric, settings.teacher, settings.seed).key

@@ -48,7 +48,7 @@ class Chain(nn.Module):
             if name in self.taps:
                 yield x
 
-    def keep_first_taps(self, count: int | None) -> Chain:
+    def keep_first_taps(self, count: int | None) -> None:
         """Remove the taps after the first ``count``, and the layers after the last one left.
 
         ``None`` keeps all taps, and removes layers after the last one. The change is in place.
@@ -59,7 +59,6 @@ class Chain(nn.Module):
             delattr(self, name)
         self.min_size = _smallest_input(list(self.children()))
         self.revision += 1
-        return self
 
     def requires_grad_(self, requires_grad: bool = True) -> Chain:
         self.revision += 1

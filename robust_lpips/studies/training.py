@@ -236,9 +236,6 @@ def page(results: base.Results[TrainSettings], tables: base.Tables) -> list[str]
     quantities = ["two_afc", *base.rank_flip_columns(summary)]
     cells = {base.quantity_label(q): base.interval_cells(summary, q) for q in quantities}
     history = pd.read_csv(output / HISTORY_FILE)
-    aim = "judgments, with the ranking loss"
-    if settings.teacher is not None:
-        aim = f"the logarithms of the distances of {settings.teacher} (distillation)"
     splits = {"training": "train", "validation": "val"}
     chosen = " and ".join(name for name, split in splits.items() if settings.count(split))
     return base.filled(
@@ -247,7 +244,8 @@ def page(results: base.Results[TrainSettings], tables: base.Tables) -> list[str]
         conditions=in_one_line(results),
         source=results.source,
         ceilings=ceilings_table(task.distances(BEFORE, output)).iloc[-1],
-        aim=aim,
+        judged=None if settings.teacher else settings.recipe,
+        distilled=settings.recipe if settings.teacher else None,
         settings=settings,
         spaced=f" Evenly spaced {chosen} triplets." if chosen and settings.data_root else "",
         best=int(history.loc[history["validation"].iloc[1:].idxmax(), "epoch"]),

@@ -83,23 +83,16 @@ def tables(results: AblationResults) -> dict[str, pd.DataFrame]:
 def page(results: AblationResults, tables: base.Tables) -> list[str]:
     """Scores of all states next to each other, the paper's numbers, and differences."""
     summary, settings = tables["summary"], results.settings
-    several = summary["seed"].nunique() > 1
-    aim = "on judgments with the ranking loss"
-    if settings.teacher is not None:
-        aim = (
-            "by distillation: the logarithms of the released VGG-16 shift-tolerant metric's "
-            "distances"
-        )
-    differences = difference_rows(
-        tables["differences"], ["row", "comparison"], ["two_afc", "rrf_1"]
-    )
+    several, keys = summary["seed"].nunique() > 1, ["row", "comparison"]
+    differences = difference_rows(tables["differences"], keys, ["two_afc", "rrf_1"])
     return base.filled(
         "ablation",
         settings=settings,
         conditions=in_one_line(results),
         source=results.source,
         spread="mean ± standard deviation over seeds" if several else "95 % interval",
-        aim=aim,
+        judged=None if settings.teacher else settings.recipe,
+        distilled=settings.recipe if settings.teacher else None,
         ceilings=ceilings_table(next(iter(measured(results).values()))).iloc[-1],
         measured=to_markdown(_cells(summary)),
         differences=to_markdown(differences),

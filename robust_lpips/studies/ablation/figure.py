@@ -169,13 +169,14 @@ def _draw_marker_key(figure: Figure, rows: pd.DataFrame, columns: int) -> None:
     column = _shape_column(rows)
     families = [each for name, each in _FAMILIES.items() if name in set(rows["anti_alias"])]
     shapes = [each for value, each in _SHAPES[column].items() if value in set(rows[column])]
-    shapes.append(("o", " or ".join(_FILLED)))
     swatch = {"lw": 5, "solid_capstyle": "butt"}
     handles = [Line2D([], [], color=color, **swatch, label=label) for color, label in families]
     handles += [Line2D([], [], **marker(GREY, shape), label=label) for shape, label in shapes]
-    hollow = Line2D([], [], **marker(GREY, "o", filled=False), label=" or ".join(_HOLLOW))
-    handles.insert(-1, hollow)
-    handles.append(Line2D([], [], color=GREY, lw=0.9, label="95 % interval"))
+    handles += [
+        Line2D([], [], **marker(GREY, "o", filled=False), label=" or ".join(_HOLLOW)),
+        Line2D([], [], **marker(GREY, "o"), label=" or ".join(_FILLED)),
+        Line2D([], [], color=GREY, lw=0.9, label="95 % interval"),
+    ]
     place = (0.55 / figure.get_size_inches()[0], 0.0)
     figure.legend(handles=handles, loc="lower left", bbox_to_anchor=place, ncols=columns, **KEY)
 

@@ -53,6 +53,8 @@ class Tiny(AlexNetSettings):
 
 
 STUDY = dataclasses.replace(STUDIES["alexnet"], settings=Tiny, parallel=False)
+# Drawing takes longer than these trainings.
+UNDRAWN = dataclasses.replace(STUDY, figures=lambda results, tables: {})
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -148,7 +150,7 @@ class TestRun:
         _, output, page = finished
         shutil.copytree(output, tmp_path / "run")
         plan = plan_of(("l2",), rows=ROWS[:1], seeds=(0, 1))
-        page = run(STUDY, plan, tmp_path / "run")
+        page = run(UNDRAWN, plan, tmp_path / "run")
         summary = pd.read_csv(tmp_path / "run" / "summary.csv")
         scores = summary[summary["state"] == "trained"].set_index("seed")["two_afc"]
         assert scores[0] == pd.read_csv(output / "summary.csv")["two_afc"][1]
@@ -199,7 +201,7 @@ def test_given_weights_are_measured_instead_of_training(finished, tmp_path):
     plan, output, _ = finished
     checkpoint = output / row_task(plan).folder / "training" / LAST
     given = plan_of(("l2",), rows=ROWS[:1], weights=((ROWS[0], checkpoint),))
-    run(STUDY, given, tmp_path)
+    run(UNDRAWN, given, tmp_path)
     record = record_of(row_task(given), tmp_path)
     assert "training" not in record
     assert record["trained"]["key"]["checkpoint"] == file_digest(checkpoint)
@@ -230,7 +232,9 @@ def test_data_in_the_layout_of_bapps(kind, preset, teacher, tmp_path):
     """With a folder of BAPPS the teacher is measured on it, or its judgments are learnt."""
     root = bapps_like(tmp_path / "bapps")
     settings = kind(data_root=root, preset=preset, rows=ROWS[:1], n=10)
-    page = run(dataclasses.replace(STUDY, settings=kind), Plan(settings, ("l2",)), tmp_path / "run")
+    page = run(
+        dataclasses.replace(UNDRAWN, settings=kind), Plan(settings, ("l2",)), tmp_path / "run"
+    )
     assert (tmp_path / "run" / "distances" / "train").is_dir() == teacher
     table = row_task(Plan(settings)).distances("trained", tmp_path / "run")
     assert table["sample"].nunique() == 10
@@ -260,9 +264,9 @@ class TestResume:
     def test_shards_give_the_summary_of_one_run(self, finished, tmp_path):
         plan, output, _ = finished
         second, first = (Execution(1, Shard(i, 2)) for i in (2, 1))
-        assert run(STUDY, plan, tmp_path, execution=second) is None
+        assert run(UNDRAWN, plan, tmp_path, execution=second) is None
         assert unfinished(STUDY, plan, tmp_path) == [f"{ROWS[1]}, seed 0", "alexnet-untrained"]
-        assert run(STUDY, plan, tmp_path, execution=first) is not None
+        assert run(UNDRAWN, plan, tmp_path, execution=first) is not None
         assert_same_summary(tmp_path, output)
 
     @pytest.mark.slow
@@ -389,7 +393,7 @@ class TestCommandLine:
         shutil.copytree(output, tmp_path / "run")
         own = "tests.studies.test_ablation:halved_l1"
         rows = ["--rows", *ROWS, "--device", "cpu", "--output", str(tmp_path / "run")]
-        main(STUDY, "", [*rows, "--metric", own])
+        main(UNDRAWN, "", [*rows, "--metric", own])
         summary = pd.read_csv(tmp_path / "run" / "summary.csv").set_index("row")
         assert summary.loc[own, "state"] == "reference"
         assert own in capsys.readouterr().out

@@ -199,6 +199,7 @@ class TestResume:
         assert "choose another folder" in capsys.readouterr().err
         assert [path.name for path in tmp_path.iterdir()] == [LAST]
 
+    @pytest.mark.filterwarnings("ignore:.*the dataset is packed again:UserWarning")
     def test_other_triplets_are_trained_on_from_the_start(self, bapps, tmp_path):
         """Files of the stale training go by name; those of the user in the same folder stay."""
         root, output = shutil.copytree(bapps, tmp_path / "bapps"), tmp_path / "out"

@@ -4,6 +4,7 @@ import argparse
 import ast
 import importlib
 import pkgutil
+import re
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
@@ -35,7 +36,7 @@ def holders() -> Iterator[tuple[str, str]]:
         path = Path(found.module_finder.path, found.name.rpartition(".")[2])
         path = path / "__init__.py" if found.ispkg else path.with_suffix(".py")
         text = path.read_text(encoding="utf-8")
-        if "robust_lpips.studies.base import" in text:
+        if re.search(r"robust_lpips\.studies(\.base import| import base)\b", text):
             assigned = set(names_of(ast.parse(text)))
             yield from ((found.name, name) for name in HOLDERS if name in assigned)
 

@@ -181,6 +181,42 @@ def score_figure(scores: pd.DataFrame, title: str, label: str) -> Figure:
     return fig
 
 
+def epochs_figure(
+    losses: Mapping[str, tuple[pd.Series, pd.Series]],
+    accuracies: Mapping[str, tuple[pd.Series, pd.Series]],
+    title: str,
+    accuracy_label: str,
+    panel_titles: tuple[str, str],
+    steps: tuple[pd.Series, pd.Series] | None = None,
+) -> Figure:
+    """Losses and accuracies of one training or of several against epochs, a panel each.
+
+    Args:
+        losses: epochs and values by name of the line; about a dozen can be told apart.
+        accuracies: likewise; values that are NaN are left out.
+        title: its first line is the heading; further lines give the conditions.
+        accuracy_label: term for the accuracies with its unit.
+        panel_titles: of the losses and of the accuracies.
+        steps: epochs, with fractions, and losses of single steps, drawn thin.
+
+    Raises:
+        ValueError: if there is no loss.
+    """
+    if not any(len(values) for _, values in losses.values()):
+        raise ValueError("losses has no values")
+    # Inches: names of lines stand to the right of each panel.
+    names = 0.25 + 0.064 * max(map(len, [*losses, *accuracies]))
+    with figure((8.8 + 2 * names, 4.9), title) as fig:
+        left, right = panels(fig, 2, left=0.7, right=names, top=1.05, height=3.25, gap=names + 0.7)
+        if steps is not None:
+            left.plot(*steps, color=BLUE, alpha=0.35, lw=0.7, zorder=2)
+        draw_epochs(left, losses)
+        left.set(title=panel_titles[0], ylabel="loss")
+        draw_epochs(right, accuracies)
+        right.set(title=panel_titles[1], ylabel=accuracy_label)
+    return fig
+
+
 def draw_scores(axes: Axes, scores: pd.DataFrame, label: str) -> None:
     """Draw one line per metric, the largest score on top: name, score, interval, published score.
 

@@ -231,6 +231,37 @@ def test_spread_moves_what_touches_around_its_own_middle():
     assert spread == pytest.approx([10.0, 14.0, 50.0, 6.0])
 
 
+class TestEpochs:
+    @staticmethod
+    def lines(count: int) -> dict[str, tuple[pd.Series, pd.Series]]:
+        values = pd.Series([NAN, 0.7, 0.6, 0.5])
+        return {f"a-long-name-of-run-{i}": (pd.Series(range(4)), values) for i in range(count)}
+
+    @pytest.mark.parametrize("count", [1, 12])
+    def test_several_runs_fit(self, count):
+        """Nothing is cut off, though all lines end in one place: the margins stay white."""
+        lines = self.lines(count)
+        figure = plotting.epochs_figure(lines, lines, "Heading\nconditions", "2AFC (%)", ("a", "b"))
+        figure.canvas.draw()
+        image = np.asarray(figure.canvas.buffer_rgba())
+        assert (image[:, [0, 1, -2, -1]] == 255).all()
+        assert (image[[0, 1, -2, -1]] == 255).all()
+
+    def test_draws_what_there_is(self):
+        epochs, nothing = pd.Series(range(4)), pd.Series([NAN] * 4)
+        steps = (pd.Series([0.5, 1.0]), pd.Series([0.9, 0.8]))
+        figure = plotting.epochs_figure(
+            self.lines(1), {"validation": (epochs, nothing)}, "Heading", "2AFC", ("a", "b"), steps
+        )
+        left, right = figure.axes
+        assert [list(line.get_xdata()) for line in left.lines[:1]] == [[0.5, 1.0]]
+        assert (len(left.lines), len(right.lines)) == (2, 0)
+
+    def test_refuses_nothing(self):
+        with pytest.raises(ValueError, match="losses has no values"):
+            plotting.epochs_figure({}, {}, "Heading", "2AFC (%)", ("a", "b"))
+
+
 class TestPlaceLabels:
     @staticmethod
     def place(points, labels, markers=None, bars=NO_BARS, limits=(-0.1, 1.1)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -24,7 +25,8 @@ class Chain(nn.Module):
         taps: as given.
         min_size: the smallest H and W, in pixels, that all layers accept.
         revision: a counter, raised when weights are loaded, moved or cast, here or through a
-            module that contains this one, and when ``requires_grad_`` is called here.
+            module that contains this one, and when ``requires_grad_`` is called or taps are
+            removed here.
     """
 
     def __init__(self, layers: Iterable[tuple[str, nn.Module]], taps: Mapping[str, int]) -> None:
@@ -45,6 +47,18 @@ class Chain(nn.Module):
             x = layer(x)
             if name in self.taps:
                 yield x
+
+    def keep_first_taps(self, count: int | None) -> None:
+        """Remove the taps after the first ``count``, and the layers after the last one left.
+
+        ``None`` keeps all taps, and removes layers after the last one. The change is in place.
+        """
+        self.taps = dict(itertools.islice(self.taps.items(), count))
+        layers = [name for name, _ in self.named_children()]
+        for name in layers[layers.index(list(self.taps)[-1]) + 1 :]:
+            delattr(self, name)
+        self.min_size = _smallest_input(list(self.children()))
+        self.revision += 1
 
     def requires_grad_(self, requires_grad: bool = True) -> Chain:
         self.revision += 1

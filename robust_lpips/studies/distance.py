@@ -12,7 +12,7 @@ import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pandas as pd
 import torch
@@ -23,27 +23,16 @@ from robust_lpips import plotting
 from robust_lpips.backbones import BackboneConfig
 from robust_lpips.evaluation import paired_difference, summarize
 from robust_lpips.metric import RobustLPIPS
-from robust_lpips.provenance import file_digest
-from robust_lpips.studies.base import (
-    LeftOut,
-    Plan,
-    Record,
-    Results,
-    Study,
-    Tables,
-    Tick,
-    interval_cells,
-    option,
-)
+from robust_lpips.studies import base
+from robust_lpips.studies.base import option
 from robust_lpips.studies.base.measuring import first_sentence
-from robust_lpips.studies.base.study import single_part
 from robust_lpips.studies.base.training import (
     TrainedSettings,
     TrainingTask,
     in_one_line,
     state_scores,
 )
-from robust_lpips.studies.base.words import difference_rows, quantities_note, recipe_note
+from robust_lpips.studies.base.words import difference_rows
 from robust_lpips.tables import to_markdown
 from robust_lpips.training import LAST, Recipe
 from robust_lpips.training.initialization import initialize
@@ -116,7 +105,7 @@ class Variant:
         return asdict(self) | {"taps": "all" if self.taps is None else str(self.taps)}
 
     def metric(self, seed: int, init: str | None = None) -> RobustLPIPS:
-        """The network with all taps at its start, where both distances are the same.
+        """The network with its first taps at its start, where both distances are the same.
 
         Args:
             seed: seed of random weights.
@@ -128,6 +117,8 @@ class Variant:
         linear = self.distance == "linear"
         metric = RobustLPIPS(BackboneConfig(self.arch), weights=None, linear=linear)
         initialize(metric, init or TRUNKS[self.trunk], seed=seed)
+        metric.backbone.keep_first_taps(self.taps)
+        metric.lin = nn.ParameterList(list(metric.lin)[: self.taps])
         for weight in metric.lin:
             weight.fill_(1.0)
         return metric
@@ -148,7 +139,7 @@ class VariantTask(TrainingTask):
     settings: DistanceSettings
     variant: Variant
 
-    validates: ClassVar[bool] = True
+    stages = (TRAINING, MEASURED)
 
     @property
     def name(self) -> str:
@@ -158,70 +149,46 @@ class VariantTask(TrainingTask):
     def folder(self) -> str:
         return f"rows/{self.name}"
 
-    @property
-    def stages(self) -> tuple[str, ...]:
-        return (TRAINING, MEASURED)
-
-    @property
-    def config(self) -> BackboneConfig:
-        return BackboneConfig(self.variant.arch)
-
     def recipe(self, stage: str) -> Recipe | None:
         return self.settings.recipe(self.variant.distance) if stage == TRAINING else None
 
+    def checkpoint(self, stage: str, output: Path) -> Path | None:
+        return self.stage_folder(TRAINING, output) / LAST if stage == MEASURED else None
+
+    def initial(self, stage: str) -> RobustLPIPS:
+        return self.variant.metric(self.seed)
+
+    def initial_key(self, stage: str) -> Mapping[str, Any]:
+        if reason := reason_unavailable(self.variant.arch, TRUNKS[self.variant.trunk]):
+            raise base.LeftOut(reason)
+        return {"variant": self.name}
+
     def network(self, stage: str, output: Path) -> RobustLPIPS:
-        variant = self.variant
         if stage == TRAINING:
-            return keep_first_taps(variant.metric(self.seed), variant.taps)
-        metric = keep_first_taps(variant.metric(self.seed, "random"), variant.taps)
-        metric.load_state_dict(self._last(output)["state_dict"])
+            return self.initial(stage)
+        metric = self.variant.metric(self.seed, "random")
+        metric.load_state_dict(self.trained(output)["state_dict"])
         return metric
 
-    def network_key(self, stage: str, output: Path) -> Mapping[str, Any]:
-        if reason := reason_unavailable(self.variant.arch, TRUNKS[self.variant.trunk]):
-            raise LeftOut(reason)
-        if stage == TRAINING:
-            return {"variant": self.name}
-        return {
-            "variant": self.name,
-            "checkpoint": file_digest(self.stage_folder(TRAINING, output) / LAST),
-        }
-
-    def do(self, stage: str, output: Path, tick: Tick) -> dict[str, Any]:
+    def do(self, stage: str, output: Path, tick: base.Tick) -> dict[str, Any]:
         found = super().do(stage, output, tick)
         if stage == MEASURED:
-            metric = whole(self.network(stage, output), self.variant)
             path = self.stage_folder(stage, output) / METRIC_FILE
-            save_checkpoint(metric, path, {"variant": self.name})
+            save_checkpoint(whole(self.network(stage, output)), path, {"variant": self.name})
         return found
 
-    def history(self, output: Path) -> pd.DataFrame:
-        """One row per epoch, see :func:`robust_lpips.training.fit`."""
-        return pd.DataFrame(self._last(output)["training"]["progress"]["history"])
-
-    def _last(self, output: Path) -> dict[str, Any]:
-        return read_checkpoint(self.stage_folder(TRAINING, output) / LAST)
+    def trained(self, output: Path) -> dict[str, Any]:
+        """Content of the last checkpoint."""
+        return read_checkpoint(self.checkpoint(MEASURED, output))
 
 
-def keep_first_taps(metric: RobustLPIPS, count: int | None) -> RobustLPIPS:
-    """``metric`` without its later taps, and without the layers behind the last that is left."""
-    backbone = metric.backbone
-    taps = dict(itertools.islice(backbone.taps.items(), count))
-    layers = [name for name, _ in backbone.named_children()]
-    for name in layers[layers.index(list(taps)[-1]) + 1 :]:
-        delattr(backbone, name)
-    backbone.taps = taps
-    metric.lin = nn.ParameterList(list(metric.lin)[:count])
-    return metric
-
-
-def whole(metric: RobustLPIPS, variant: Variant) -> RobustLPIPS:
+def whole(metric: RobustLPIPS) -> RobustLPIPS:
     """A metric with every tap that measures as ``metric``, whose later taps were cut off.
 
     Later taps weigh 0; the cosine distance weighs every channel 1. So it can be saved and loaded
     as any other metric.
     """
-    full = RobustLPIPS(BackboneConfig(variant.arch), weights=None, linear=True)
+    full = RobustLPIPS(metric.config, weights=None, linear=True)
     full.backbone.load_state_dict(metric.backbone.state_dict(), strict=False)
     for i, weight in enumerate(full.lin):
         kept = i < len(metric.backbone.taps)
@@ -239,17 +206,17 @@ def reason_unavailable(arch: str, init: str) -> str:
     return ""
 
 
-def tasks(study: Study[DistanceSettings], plan: Plan[DistanceSettings]) -> list[VariantTask]:
+def tasks(study: base.Study, plan: base.Plan[DistanceSettings]) -> list[VariantTask]:
     """A task for every row of the chosen networks and trunks."""
     settings = plan.settings
     return [
-        VariantTask(plan.device, single_part, settings, settings.seed, variant)
+        VariantTask(plan.device, settings, settings.seed, BackboneConfig(variant.arch), variant)
         for variant in VARIANTS
         if variant.arch in settings.arch and variant.trunk in settings.trunk
     ]
 
 
-def tables(results: Results[DistanceSettings]) -> dict[str, pd.DataFrame]:
+def tables(results: base.Results[DistanceSettings]) -> dict[str, pd.DataFrame]:
     """Tables of a finished run.
 
     ``summary``: one row per variant: ``variant, arch, taps, trunk, distance, n``, scores in
@@ -261,116 +228,76 @@ def tables(results: Results[DistanceSettings]) -> dict[str, pd.DataFrame]:
     ``curves``: ``arch, run``, then the history of the training as
     :func:`robust_lpips.training.fit` gives it.
     """
-    rows, curves, differences, output = [], [], [], results.output
-    done = {task.variant: task for task in results.of(VariantTask)}
-    for variant, task in done.items():
-        distances, history = task.distances(MEASURED, output), task.history(output)
-        scores = summarize(distances).iloc[-1].drop("subset").to_dict()
+    rows, curves, differences = [], [], [pd.DataFrame()]
+    measured = {t.variant: t.distances(MEASURED, results.output) for t in results.of(VariantTask)}
+    for task in results.of(VariantTask):
+        variant, labels = task.variant, task.variant.labels
+        progress = task.trained(results.output)["training"]["progress"]
+        history = pd.DataFrame(progress["history"])
+        scores = summarize(measured[variant]).iloc[-1].drop("subset").to_dict()
         loss = {"training_loss": history["loss"].iloc[-1]}
-        rows.append({"variant": variant.name, **variant.labels} | scores | loss)
+        rows.append({"variant": variant.name, **labels} | scores | loss)
         run = variant.name.removeprefix(f"{variant.arch}-")
         curves.append(pd.DataFrame({"arch": variant.arch, "run": run} | dict(history)))
-        cosine = done.get(Variant(variant.arch, variant.taps, variant.trunk, "cosine"))
-        if variant.distance == "linear" and cosine:
-            part = paired_difference(distances, cosine.distances(MEASURED, output))
-            labels = {name: variant.labels[name] for name in ("arch", "taps", "trunk")}
+        if variant.distance == "linear":
+            cosine = Variant(variant.arch, variant.taps, variant.trunk, "cosine")
+            part = paired_difference(measured[variant], measured[cosine])
+            labels.pop("distance")
             differences.append(pd.DataFrame(labels | dict(part)))
     return {
         "summary": pd.DataFrame(rows),
-        "differences": pd.concat(differences or [pd.DataFrame()], ignore_index=True),
+        "differences": pd.concat(differences, ignore_index=True),
         "curves": pd.concat(curves, ignore_index=True),
     }
 
 
-def page(results: Results[DistanceSettings], tables: Tables) -> list[str]:
+def page(results: base.Results[DistanceSettings], tables: base.Tables) -> list[str]:
     """Scores of every row, and differences between the distances."""
-    settings, source, summary = results.settings, results.source, tables["summary"]
-    shown = summary[["arch", "taps", "trunk", "distance"]].assign(
-        accuracy=interval_cells(summary, "two_afc"),
-        **{"r_rf 1": interval_cells(summary, "rrf_1")},
+    summary, labels = tables["summary"], ["arch", "taps", "trunk"]
+    shown = summary[[*labels, "distance"]].assign(
+        accuracy=base.interval_cells(summary, "two_afc"),
+        **{"r_rf 1": base.interval_cells(summary, "rrf_1")},
         loss=summary["training_loss"],
     )
-    blocks = [
-        "# The distance: cosine against learnt 1x1 weights",
-        f"Measured on {in_one_line(results)}. {source.judged_by} Brackets: 95 % intervals"
-        f"{source.clustered}.",
-        "Plain networks; the trunk stays as it is. Both distances are trained with the ranking "
-        "head: with the cosine distance the head alone learns, with the linear one the 1x1 weights "
-        f"too, starting at 1 ({recipe_note(settings.recipe('linear'))}).",
-        f"## Measured\n\n{quantities_note(source)}; loss: the ranking head's on the training "
-        "triplets, mean of the last epoch.",
-        to_markdown(shown, {"loss": ".3f"}),
-    ]
-    if not tables["differences"].empty:
-        blocks += [
-            "## Linear minus cosine\n\nPaired over the same triplets, in percentage points.",
-            to_markdown(
-                difference_rows(
-                    tables["differences"], ["arch", "taps", "trunk"], ["two_afc", "rrf_1"]
-                )
-            ),
-        ]
-    return blocks
+    differences = difference_rows(tables["differences"], labels, ["two_afc", "rrf_1"])
+    return base.filled(
+        "distance",
+        source=results.source,
+        conditions=in_one_line(results),
+        recipe=results.settings.recipe("linear"),
+        measured=to_markdown(shown, {"loss": ".3f"}),
+        differences=to_markdown(differences),
+    )
 
 
-def figures(results: Results[DistanceSettings], tables: Tables) -> Mapping[str, Figure]:
+def figures(results: base.Results[DistanceSettings], tables: base.Tables) -> dict[str, Figure]:
     """``curves-ARCH``: losses and accuracies of all rows of a network against epochs."""
-    label = results.source.accuracy_label
-    return {
-        f"curves-{arch}": curves_figure(
-            curves, f"Cosine distance and 1x1 weights: {arch}\n{in_one_line(results)}", label
+    made = {}
+    for arch, curves in tables["curves"].groupby("arch", sort=False):
+        runs = dict(iter(curves.groupby("run", sort=False)))
+        made[f"curves-{arch}"] = plotting.epochs_figure(
+            {run: (table["epoch"] - 0.5, table["loss"]) for run, table in runs.items()},
+            {run: (table["epoch"], 100 * table["validation"]) for run, table in runs.items()},
+            f"Cosine distance and 1x1 weights: {arch}\n{in_one_line(results)}",
+            results.source.accuracy_label,
+            ("Training loss (mean of each epoch)", "Validation"),
         )
-        for arch, curves in tables["curves"].groupby("arch", sort=False)
-    }
+    return made
 
 
-def curves_figure(histories: pd.DataFrame, title: str, accuracy_label: str) -> Figure:
-    """Training loss and validation accuracy of several trainings against epochs, one line each.
-
-    Args:
-        histories: tables of :func:`robust_lpips.training.fit` one below the other, with their
-            names in a column ``run``; about a dozen runs can be told apart.
-        title: its first line is the heading; further lines give the conditions.
-        accuracy_label: term for the accuracies with its unit.
-
-    Raises:
-        ValueError: if histories have no rows.
-    """
-    if histories.empty:
-        raise ValueError("histories has no rows")
-    runs = dict(iter(histories.groupby("run", sort=False)))
-    # Inches: the names of runs stand to the right of each panel.
-    names = 0.25 + 0.064 * max(map(len, runs))
-    with plotting.figure((8.8 + 2 * names, 4.9), title) as fig:
-        left, right = plotting.panels(
-            fig, 2, left=0.7, right=names, top=1.05, height=3.25, gap=names + 0.7
-        )
-        losses = {run: (table["epoch"] - 0.5, table["loss"]) for run, table in runs.items()}
-        plotting.draw_epochs(left, losses)
-        left.set(title="Training loss (mean of each epoch)", ylabel="loss")
-        scores = {run: (table["epoch"], 100 * table["validation"]) for run, table in runs.items()}
-        plotting.draw_epochs(right, scores)
-        right.set(title="Validation", ylabel=accuracy_label)
-    return fig
-
-
-def records(results: Results[DistanceSettings], tables: Tables) -> Iterator[Record]:
+def records(results: base.Results[DistanceSettings], tables: base.Tables) -> Iterator[base.Record]:
     """Scores of every row."""
     weights = {t.name: results.record(t)[MEASURED]["weights"] for t in results.of(VariantTask)}
     for row in tables["summary"].to_dict("records"):
-        scores = state_scores(row)
-        yield Record(row["variant"], row["n"], scores, weights[row["variant"]])
+        name = row["variant"]
+        yield base.Record(name, row["n"], state_scores(row), weights[name])
 
 
-STUDY = Study(
-    name="distance",
-    settings=DistanceSettings,
-    folder=lambda settings: settings.folder("distance"),
+STUDY = base.Study(
+    "distance",
+    *(DistanceSettings, tables, page, figures, records),
     tasks=tasks,
-    parallel=True,
-    tables=tables,
-    page=page,
+    folder=lambda settings: settings.folder("distance"),
     page_name="summary",
-    figures=figures,
-    records=records,
+    parallel=True,
 )

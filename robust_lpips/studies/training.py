@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pandas as pd
 import torch
@@ -15,24 +16,13 @@ from matplotlib.figure import Figure
 from robust_lpips import plotting
 from robust_lpips.backbones import BackboneConfig
 from robust_lpips.comparison import metric_names
-from robust_lpips.evaluation import paired_difference, summarize
+from robust_lpips.evaluation import ceilings_table, paired_difference, summarize
 from robust_lpips.metric import RobustLPIPS
 from robust_lpips.provenance import file_digest
-from robust_lpips.studies.base import (
-    LeftOut,
-    Plan,
-    Record,
-    Results,
-    Study,
-    Tables,
-    interval_cells,
-    option,
-    quantity_label,
-    rank_flip_columns,
-)
+from robust_lpips.studies import base
+from robust_lpips.studies.base import option
 from robust_lpips.studies.base.measuring import first_sentence
-from robust_lpips.studies.base.study import single_part
-from robust_lpips.studies.base.tasks import next_stage
+from robust_lpips.studies.base.tasks import RECORD_FILE, next_stage
 from robust_lpips.studies.base.training import (
     TrainedSettings,
     TrainingTask,
@@ -40,16 +30,11 @@ from robust_lpips.studies.base.training import (
     measure_teacher,
     state_scores,
 )
-from robust_lpips.studies.base.words import (
-    ceilings_note,
-    difference_rows,
-    quantities_note,
-    recipe_note,
-)
+from robust_lpips.studies.base.words import difference_rows
 from robust_lpips.tables import to_markdown
 from robust_lpips.training import BEST, LAST, PRECISIONS, Recipe
 from robust_lpips.training.initialization import INITS, initialize
-from robust_lpips.training.log import HISTORY_FILE, STEPS_FILE
+from robust_lpips.training.log import HISTORY_FILE, STEPS_FILE, TENSORBOARD_FOLDER
 
 # Triplets where no number is given, of the sample set and of BAPPS; None: all. Every epoch ends
 # with a validation, and BAPPS has 36,344 triplets for it.
@@ -153,53 +138,46 @@ class TrainSettings(TrainedSettings):
 
 @dataclass(frozen=True)
 class TrainTask(TrainingTask):
-    """Measure the initial network, train it, and measure its last and its best checkpoint."""
+    """Measure the initial network, train it, and measure its last and its best checkpoint.
+
+    Checkpoints and logs of the training lie in the output folder itself.
+    """
 
     settings: TrainSettings
 
-    validates: ClassVar[bool] = True
+    name = "training"
+    folder = ""
+    stages = (BEFORE, TRAINING, *_CHECKPOINTS)
 
-    @property
-    def name(self) -> str:
-        return "training"
+    def stage_folder(self, stage: str, output: Path) -> Path:
+        return output if stage == TRAINING else super().stage_folder(stage, output)
 
-    @property
-    def folder(self) -> str:
-        return ""
-
-    @property
-    def stages(self) -> tuple[str, ...]:
-        return (BEFORE, TRAINING, *_CHECKPOINTS)
-
-    @property
-    def config(self) -> BackboneConfig:
-        return self.settings.config
+    def discard(self, stage: str, output: Path) -> None:
+        if stage != TRAINING:
+            return super().discard(stage, output)
+        for name in (LAST, BEST, HISTORY_FILE, STEPS_FILE):
+            (output / name).unlink(missing_ok=True)
+        shutil.rmtree(output / TENSORBOARD_FOLDER, ignore_errors=True)
 
     def recipe(self, stage: str) -> Recipe | None:
         return self.settings.recipe if stage == TRAINING else None
 
-    def network(self, stage: str, output: Path) -> RobustLPIPS:
-        folder, settings = self.stage_folder(TRAINING, output), self.settings
-        if stage in _CHECKPOINTS:
-            return RobustLPIPS(weights=folder / _CHECKPOINTS[stage])
+    def checkpoint(self, stage: str, output: Path) -> Path | None:
+        return output / _CHECKPOINTS[stage] if stage in _CHECKPOINTS else None
+
+    def initial(self, stage: str) -> RobustLPIPS:
         torch.manual_seed(self.seed)
         metric = RobustLPIPS(self.config, weights=None, linear=True).to(self.device)
-        # Else the checkpoint brings the weights.
-        if stage == BEFORE or not (folder / LAST).is_file():
-            try:
-                data = self.training.dataset
-                initialize(metric, settings.init, seed=self.seed, dataset=data)
-            except FileNotFoundError as error:
-                raise LeftOut(first_sentence(error)) from error
+        dataset = self.training.dataset
+        try:
+            initialize(metric, self.settings.init, seed=self.seed, dataset=dataset)
+        except FileNotFoundError as error:
+            raise base.LeftOut(first_sentence(error)) from error
         return metric
 
-    def network_key(self, stage: str, output: Path) -> Mapping[str, Any]:
-        if stage in _CHECKPOINTS:
-            path = self.stage_folder(TRAINING, output) / _CHECKPOINTS[stage]
-            return {"checkpoint": file_digest(path)}
+    def initial_key(self, stage: str) -> Mapping[str, Any]:
         init = self.settings.init
         return {
-            "config": asdict(self.config),
             "init": file_digest(init) if isinstance(init, Path) else init,
             "init_data": self.training.content if init == "kmeans" else None,
             "init_seed": self.seed,
@@ -211,19 +189,21 @@ class TrainTask(TrainingTask):
             self.do(TRAINING, output, lambda _: None)
 
 
-def tasks(study: Study[TrainSettings], plan: Plan[TrainSettings]) -> list[TrainTask]:
+def tasks(study: base.Study, plan: base.Plan[TrainSettings]) -> list[TrainTask]:
     """The training, the only task."""
-    return [TrainTask(plan.device, single_part, plan.settings, plan.settings.seed)]
+    return [TrainTask(plan.device, plan.settings, plan.settings.seed, plan.settings.config)]
 
 
-def prepare(plan: Plan[TrainSettings], output: Path) -> None:
-    """Check that there is a training to resume, if one has to be; measure the teacher."""
-    if plan.settings.resume and not (output / TRAINING / LAST).is_file():
-        raise ValueError(f"output: {output} holds no {TRAINING}/{LAST} to resume from")
-    measure_teacher(plan, output)
+def check(settings: TrainSettings, output: Path) -> None:
+    """Raise ValueError unless the folder holds a training to resume, or may hold a new one."""
+    found = (output / LAST).is_file()
+    if settings.resume and not found:
+        raise ValueError(f"output: {output} holds no {LAST} to resume from")
+    if found and not (output / RECORD_FILE).is_file():
+        raise ValueError(f"output: {output} holds {LAST} of another program: choose another folder")
 
 
-def tables(results: Results[TrainSettings]) -> dict[str, pd.DataFrame]:
+def tables(results: base.Results[TrainSettings]) -> dict[str, pd.DataFrame]:
     """Tables of a finished training, in percent and percentage points.
 
     ``summary``: one row per state, before training, after the last epoch and at the best one:
@@ -239,104 +219,66 @@ def tables(results: Results[TrainSettings]) -> dict[str, pd.DataFrame]:
         {"state": state} | summarize(table).iloc[-1].drop("subset").to_dict()
         for state, table in distances.items()
     ]
-    differences = []
-    for state in trained:
-        part = paired_difference(distances[state], distances[before])
-        part.insert(0, "comparison", f"{state} - {before}")
-        differences.append(part)
+    differences = [
+        pd.DataFrame(
+            {"comparison": f"{state} - {before}"}
+            | dict(paired_difference(distances[state], distances[before]))
+        )
+        for state in trained
+    ]
     return {"summary": pd.DataFrame(rows), "differences": pd.concat(differences, ignore_index=True)}
 
 
-def page(results: Results[TrainSettings], tables: Tables) -> list[str]:
+def page(results: base.Results[TrainSettings], tables: base.Tables) -> list[str]:
     """Conditions, scores of all states, and what training gained."""
-    settings, source, summary = results.settings, results.source, tables["summary"]
+    settings, summary, output = results.settings, tables["summary"], results.output
     (task,) = results.of(TrainTask)
-    quantities = ["two_afc", *rank_flip_columns(summary)]
-    history = pd.read_csv(results.output / TRAINING / HISTORY_FILE)
-    best = int(history.loc[history["validation"].iloc[1:].idxmax(), "epoch"])
-    scores = summary[["state"]].rename(columns={"state": "weights"})
-    scores = scores.assign(**{quantity_label(q): interval_cells(summary, q) for q in quantities})
-    return [
-        f"# {_title(settings)}",
-        f"{in_one_line(results)}. {source.judged_by} "
-        f"{ceilings_note(task.distances(BEFORE, results.output))}",
-        f"{_training_note(settings)} Backbone: `{settings.config}`.",
-        f"## Validation\n\n{quantities_note(source)}. Brackets: 95 % intervals{source.clustered}. "
-        f"The best epoch, {best} of {settings.epochs}, was chosen by these same triplets, which "
-        "favours it.",
-        to_markdown(scores),
-        "## Differences\n\nPaired over the same triplets, in percentage points.",
-        to_markdown(difference_rows(tables["differences"], ["comparison"], quantities)),
-    ]
+    quantities = ["two_afc", *base.rank_flip_columns(summary)]
+    cells = {base.quantity_label(q): base.interval_cells(summary, q) for q in quantities}
+    history = pd.read_csv(output / HISTORY_FILE)
+    splits = {"training": "train", "validation": "val"}
+    chosen = " and ".join(name for name, split in splits.items() if settings.count(split))
+    return base.filled(
+        "training",
+        title=_title(settings),
+        conditions=in_one_line(results),
+        source=results.source,
+        ceilings=ceilings_table(task.distances(BEFORE, output)).iloc[-1],
+        judged=None if settings.teacher else settings.recipe,
+        distilled=settings.recipe if settings.teacher else None,
+        settings=settings,
+        spaced=f" Evenly spaced {chosen} triplets." if chosen and settings.data_root else "",
+        best=int(history.loc[history["validation"].iloc[1:].idxmax(), "epoch"]),
+        scores=to_markdown(pd.DataFrame({"weights": summary["state"], **cells})),
+        differences=to_markdown(difference_rows(tables["differences"], ["comparison"], quantities)),
+    )
 
 
-def figures(results: Results[TrainSettings], tables: Tables) -> Mapping[str, Figure]:
-    """``training``: loss and accuracies against epochs."""
-    folder = results.output / TRAINING
-    history, steps = (pd.read_csv(folder / name) for name in (HISTORY_FILE, STEPS_FILE))
-    title = f"{_title(results.settings)}\n{in_one_line(results)}"
-    return {"training": training_figure(history, steps, title, results.source.accuracy_label)}
-
-
-def training_figure(
-    history: pd.DataFrame, steps: pd.DataFrame, title: str, accuracy_label: str
-) -> Figure:
-    """Loss and accuracy of one training against its epochs.
-
-    Panels: the loss of every step (thin) and its mean over each epoch, which stands in the epoch's
-    middle; and the mean accuracy on the training triplets, likewise, and that on the validation
-    triplets before training and after each epoch, if there are any.
-
-    Args:
-        history: ``epoch`` (0: before training), ``loss``, ``accuracy``, ``validation``;
-            accuracies in [0, 1], NaN where there is none.
-        steps: ``epoch, step, loss``; epochs and steps counted from 0.
-        title: its first line is the heading; further lines give the conditions.
-        accuracy_label: term for the accuracies with its unit.
-
-    Raises:
-        ValueError: if a table has no rows.
-    """
-    for name, table in (("history", history), ("steps", steps)):
-        if table.empty:
-            raise ValueError(f"{name} has no rows")
+def figures(results: base.Results[TrainSettings], tables: base.Tables) -> dict[str, Figure]:
+    """``training``: loss and accuracies against epochs; means stand in the middle of an epoch."""
+    history, steps = (pd.read_csv(results.output / name) for name in (HISTORY_FILE, STEPS_FILE))
     middle = history["epoch"] - 0.5
-    with plotting.figure((9.6, 4.75), title) as fig:
-        left, right = plotting.panels(fig, 2, left=0.7, right=0.95, top=1.05, height=3.1, gap=1.7)
-        when = steps["epoch"] + (steps["step"] + 1) / (steps["step"].max() + 1)
-        left.plot(when, steps["loss"], color=plotting.BLUE, alpha=0.35, lw=0.7, zorder=2)
-        plotting.draw_epochs(left, {"epoch mean": (middle, history["loss"])})
-        left.set(title="Training loss (thin: each step)", ylabel="loss")
-        accuracies = {
+    figure = plotting.epochs_figure(
+        {"epoch mean": (middle, history["loss"])},
+        {
             "training": (middle, 100 * history["accuracy"]),
-            "validation": (history["epoch"], 100 * history["validation"].astype(float)),
-        }
-        plotting.draw_epochs(right, accuracies)
-        right.set(title="Accuracy", ylabel=accuracy_label)
-    return fig
+            "validation": (history["epoch"], 100 * history["validation"]),
+        },
+        f"{_title(results.settings)}\n{in_one_line(results)}",
+        results.source.accuracy_label,
+        ("Training loss (thin: each step)", "Accuracy"),
+        (steps["epoch"] + (steps["step"] + 1) / (steps["step"].max() + 1), steps["loss"]),
+    )
+    return {"training": figure}
 
 
-def records(results: Results[TrainSettings], tables: Tables) -> Iterator[Record]:
+def records(results: base.Results[TrainSettings], tables: base.Tables) -> Iterator[base.Record]:
     """Scores of every state."""
     (task,) = results.of(TrainTask)
-    entries, config = results.record(task), results.settings.config
+    entries, arch = results.record(task), results.settings.config.arch
     for state, row in zip(_STATES, tables["summary"].to_dict("records"), strict=True):
-        scores = state_scores(row)
-        yield Record(f"{config.arch}, {row['state']}", row["n"], scores, entries[state]["weights"])
-
-
-STUDY = Study(
-    name="training",
-    settings=TrainSettings,
-    tasks=tasks,
-    prepare=prepare,
-    tables=tables,
-    page=page,
-    figures=figures,
-    records=records,
-    folder=lambda settings: "train",
-    page_name="report",
-)
+        title, weights = f"{arch}, {row['state']}", entries[state]["weights"]
+        yield base.Record(title, row["n"], state_scores(row), weights)
 
 
 def _title(settings: TrainSettings) -> str:
@@ -344,15 +286,12 @@ def _title(settings: TrainSettings) -> str:
     return f"Training: {settings.config.arch}, {settings.mode}, from {Path(settings.init).name}"
 
 
-def _training_note(settings: TrainSettings) -> str:
-    aim = "judgments, with the ranking loss"
-    if settings.teacher is not None:
-        aim = f"the logarithms of the distances of {settings.teacher} (distillation)"
-    parts = [
-        n for n, split in (("training", "train"), ("validation", "val")) if settings.count(split)
-    ]
-    spaced = (
-        f" Evenly spaced {' and '.join(parts)} triplets." if parts and settings.data_root else ""
-    )
-    how = recipe_note(settings.recipe)
-    return f"Trained to {aim}: {how}, precision {settings.precision}.{spaced}"
+STUDY = base.Study(
+    "training",
+    *(TrainSettings, tables, page, figures, records),
+    tasks=tasks,
+    check=check,
+    prepare=measure_teacher,
+    folder=lambda settings: "train",
+    page_name="report",
+)

@@ -65,3 +65,16 @@ class Recipe:
             [1.0, 1.0, 0.8, 0.6, 0.4, 0.2]
         """
         return min(1.0, (self.epochs - epoch) / (self.decay_epochs + 1))
+
+    @property
+    def in_words(self) -> str:
+        """Epochs, batch size, optimizer and dropout, for pages.
+
+        Example:
+            >>> Recipe().in_words
+            '10 epochs, the last 4 at lower rates, batch 50, Adam at 0.0001, dropout 0.5'
+        """
+        epochs = f"{self.epochs} epoch{'s' if self.epochs > 1 else ''}"
+        decay = f", the last {self.decay_epochs} at lower rates" if self.decay_epochs else ""
+        optimizer = f"batch {self.batch_size}, Adam at {self.learning_rate:g}"
+        return f"{epochs}{decay}, {optimizer}, dropout {self.dropout:g}"

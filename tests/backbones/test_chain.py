@@ -150,6 +150,20 @@ def test_cost_is_what_torchvision_states(arch, classifier):
     assert ours == pytest.approx(stated, abs=6e-4)
 
 
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_first_taps_have_the_features_of_the_whole(arch):
+    """Layers after the last tap are gone, and smaller images may pass."""
+    whole, cut = seeded(BackboneConfig(arch=arch)), seeded(BackboneConfig(arch=arch))
+    cut.keep_first_taps(2)
+    image = images(64, 64)
+    for found, expected in zip(cut(image), whole(image)[:2], strict=True):
+        assert torch.equal(found, expected)
+    assert list(cut.taps) == list(whole.taps)[:2]
+    assert list(dict(cut.named_children()))[-1] == list(whole.taps)[1]
+    assert cut.min_size <= whole.min_size
+    cut(images(cut.min_size, cut.min_size))
+
+
 class TestRevision:
     @pytest.mark.parametrize(
         "change",
@@ -161,8 +175,9 @@ class TestRevision:
             lambda m: nn.Sequential(m).double(),
             lambda m: m.requires_grad_(True),
             lambda m: m.requires_grad_(False),
+            lambda m: m.keep_first_taps(1),
         ],
-        ids=["load", "load parent", "cast", "move", "cast parent", "learn", "rest"],
+        ids=["load", "load parent", "cast", "move", "cast parent", "learn", "rest", "cut"],
     )
     def test_is_raised(self, change):
         backbone = seeded(BackboneConfig())

@@ -17,18 +17,18 @@ from robust_lpips.evaluation import paired_difference, summarize
 from robust_lpips.provenance import file_digest
 from robust_lpips.published.rows import TABLES, table_rows
 from robust_lpips.records import read
-from robust_lpips.studies.ablation import STUDIES
+from robust_lpips.studies.ablation import STUDIES, tables
 from robust_lpips.studies.ablation.figure import ablation_figure
-from robust_lpips.studies.ablation.rows_task import REFERENCES, STATES, RowTask
-from robust_lpips.studies.ablation.settings import (
+from robust_lpips.studies.ablation.task import (
     PRESETS,
+    REFERENCES,
+    STATES,
     AlexNetSettings,
     BackbonesSettings,
     Preset,
+    RowTask,
     SkipSettings,
-    parts,
 )
-from robust_lpips.studies.ablation.tables import tables
 from robust_lpips.studies.base import Plan, Results, source_of, training
 from robust_lpips.studies.base.machine import available_cores
 from robust_lpips.studies.base.measuring import Part
@@ -53,6 +53,8 @@ class Tiny(AlexNetSettings):
 
 
 STUDY = dataclasses.replace(STUDIES["alexnet"], settings=Tiny, parallel=False)
+# Drawing takes longer than these trainings.
+UNDRAWN = dataclasses.replace(STUDY, figures=lambda results, tables: {})
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -71,7 +73,8 @@ def plan_of(references=REFERENCES, **settings) -> Plan:
 
 
 def row_task(plan: Plan, row: str = ROWS[0], seed: int = 0) -> RowTask:
-    return RowTask("cpu", parts, plan.settings, seed, row)
+    config = next(each.config for each in table_rows("alexnet") if each.name == row)
+    return RowTask("cpu", plan.settings, seed, config, row)
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +150,7 @@ class TestRun:
         _, output, page = finished
         shutil.copytree(output, tmp_path / "run")
         plan = plan_of(("l2",), rows=ROWS[:1], seeds=(0, 1))
-        page = run(STUDY, plan, tmp_path / "run")
+        page = run(UNDRAWN, plan, tmp_path / "run")
         summary = pd.read_csv(tmp_path / "run" / "summary.csv")
         scores = summary[summary["state"] == "trained"].set_index("seed")["two_afc"]
         assert scores[0] == pd.read_csv(output / "summary.csv")["two_afc"][1]
@@ -198,7 +201,7 @@ def test_given_weights_are_measured_instead_of_training(finished, tmp_path):
     plan, output, _ = finished
     checkpoint = output / row_task(plan).folder / "training" / LAST
     given = plan_of(("l2",), rows=ROWS[:1], weights=((ROWS[0], checkpoint),))
-    run(STUDY, given, tmp_path)
+    run(UNDRAWN, given, tmp_path)
     record = record_of(row_task(given), tmp_path)
     assert "training" not in record
     assert record["trained"]["key"]["checkpoint"] == file_digest(checkpoint)
@@ -211,7 +214,7 @@ def test_given_weights_are_measured_instead_of_training(finished, tmp_path):
 def bapps_like(folder):
     """The sample set as a folder of BAPPS."""
     for split in ("train", "val"):
-        (source,) = Tiny().triplets(split).dataset.roots
+        (source,) = Tiny().source(split).dataset.roots
         shutil.copytree(source / "2afc" / split, folder / "2afc" / split)
     return folder
 
@@ -229,7 +232,9 @@ def test_data_in_the_layout_of_bapps(kind, preset, teacher, tmp_path):
     """With a folder of BAPPS the teacher is measured on it, or its judgments are learnt."""
     root = bapps_like(tmp_path / "bapps")
     settings = kind(data_root=root, preset=preset, rows=ROWS[:1], n=10)
-    page = run(dataclasses.replace(STUDY, settings=kind), Plan(settings, ("l2",)), tmp_path / "run")
+    page = run(
+        dataclasses.replace(UNDRAWN, settings=kind), Plan(settings, ("l2",)), tmp_path / "run"
+    )
     assert (tmp_path / "run" / "distances" / "train").is_dir() == teacher
     table = row_task(Plan(settings)).distances("trained", tmp_path / "run")
     assert table["sample"].nunique() == 10
@@ -259,9 +264,9 @@ class TestResume:
     def test_shards_give_the_summary_of_one_run(self, finished, tmp_path):
         plan, output, _ = finished
         second, first = (Execution(1, Shard(i, 2)) for i in (2, 1))
-        assert run(STUDY, plan, tmp_path, execution=second) is None
+        assert run(UNDRAWN, plan, tmp_path, execution=second) is None
         assert unfinished(STUDY, plan, tmp_path) == [f"{ROWS[1]}, seed 0", "alexnet-untrained"]
-        assert run(STUDY, plan, tmp_path, execution=first) is not None
+        assert run(UNDRAWN, plan, tmp_path, execution=first) is not None
         assert_same_summary(tmp_path, output)
 
     @pytest.mark.slow
@@ -271,7 +276,7 @@ class TestResume:
         monkeypatch.delenv("RAY_ADDRESS", raising=False)
         monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         # Workers find the settings of this module.
-        folders = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+        folders = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
         monkeypatch.setenv("PYTHONPATH", os.pathsep.join(folders))
         plan, output, _ = finished
         stop_inside_training(row_task(plan), tmp_path)
@@ -310,8 +315,8 @@ def test_report_of_other_tables(finished, tmp_path, table, kind):
     """Several baselines, several architectures, rows without published numbers."""
     plan, output, _ = finished
     rows = table_rows(table)[:5]
-    settings = kind(rows=tuple(row.name for row in rows), n=16)
-    tasks = [RowTask("cpu", parts, settings, 0, row.name) for row in rows]
+    settings = kind(rows=tuple(row.name for row in rows), n=16, n_train=8)
+    tasks = [RowTask("cpu", settings, 0, row.config, row.name) for row in rows]
     for i, task in enumerate(tasks):  # with the distances of other networks
         shutil.copytree(output / row_task(plan, ROWS[i % 2]).folder, tmp_path / task.folder)
     results = Results(Plan(settings), source_of(plan.settings), tmp_path, tasks)
@@ -386,11 +391,12 @@ class TestCommandLine:
     def test_own_metric_is_measured_next_to_the_references(self, finished, tmp_path, capsys):
         _, output, _ = finished
         shutil.copytree(output, tmp_path / "run")
+        own = "tests.studies.test_ablation:halved_l1"
         rows = ["--rows", *ROWS, "--device", "cpu", "--output", str(tmp_path / "run")]
-        main(STUDY, "", [*rows, "--metric", "test_ablation:halved_l1"])
+        main(UNDRAWN, "", [*rows, "--metric", own])
         summary = pd.read_csv(tmp_path / "run" / "summary.csv").set_index("row")
-        assert summary.loc["test_ablation:halved_l1", "state"] == "reference"
-        assert "test_ablation:halved_l1" in capsys.readouterr().out
+        assert summary.loc[own, "state"] == "reference"
+        assert own in capsys.readouterr().out
 
 
 def halved_l1():

@@ -1,9 +1,10 @@
 """The study of the distance: its rows, and a small run of it."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from robust_lpips import RobustLPIPS
 from robust_lpips.cli import main
@@ -20,15 +21,12 @@ from robust_lpips.studies.distance import (
     VARIANTS,
     DistanceSettings,
     Variant,
-    curves_figure,
-    keep_first_taps,
     whole,
 )
 from robust_lpips.training import initialization
 
 SMALL = {"n": 8, "n_train": 8, "image_size": 48, "epochs": 2, "batch_size": 4}
 ONE_JOB = Execution(jobs=1)
-NAN = float("nan")
 
 
 @pytest.fixture(scope="module")
@@ -75,19 +73,12 @@ def test_rows():
 def test_first_taps_add_up_as_layers_of_the_whole_metric(count, kind, images):
     variant = Variant("alexnet", count, "untrained", kind)
     ref, p0, _ = images
-    _, layers = variant.metric(seed=0)(ref, p0, per_layer=True)
-    cut = keep_first_taps(variant.metric(seed=0), count)
+    _, layers = replace(variant, taps=None).metric(seed=0)(ref, p0, per_layer=True)
+    cut = variant.metric(seed=0)
     assert len(cut.backbone.taps) == (count or 5)
     expected = layers[:, :count].sum(dim=1)
     torch.testing.assert_close(cut(ref, p0), expected)
-    torch.testing.assert_close(whole(cut, variant)(ref, p0), expected)
-
-
-def test_layers_behind_the_last_tap_are_gone():
-    cut = keep_first_taps(Variant("vgg16", 2, "untrained", "linear").metric(0), 2)
-    names = [name for name, _ in cut.backbone.named_children()]
-    assert names[-1] == "relu2_2"
-    assert len(cut.lin) == 2
+    torch.testing.assert_close(whole(cut)(ref, p0), expected)
 
 
 def test_both_distances_start_equal(images):
@@ -173,24 +164,3 @@ def test_refused(arguments, message, finished, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(STUDY, "", [*arguments, "--device", "cpu", "--output", str(tmp_path / "new")])
     assert message in capsys.readouterr().err
-
-
-class TestFigure:
-    @pytest.mark.parametrize("count", [1, 12])
-    def test_several_runs_fit(self, count):
-        history = pd.DataFrame(
-            {"epoch": range(4), "loss": [NAN, 0.7, 0.6, 0.5], "validation": [0.7, 0.71, 0.72, 0.73]}
-        )
-        runs = [history.assign(run=f"a-long-name-of-run-{i}") for i in range(count)]
-        figure = curves_figure(pd.concat(runs), "Heading\nconditions", "2AFC (%)")
-        canvas = FigureCanvasAgg(figure)
-        canvas.draw()
-        image = canvas.buffer_rgba()
-        # Nothing is cut off, though all lines end in one place: the margins stay white.
-        edges = torch.tensor(bytearray(image), dtype=torch.uint8).reshape(image.shape)
-        assert (edges[:, [0, 1, -2, -1]] == 255).all()
-        assert (edges[[0, 1, -2, -1]] == 255).all()
-
-    def test_refuses_nothing(self):
-        with pytest.raises(ValueError, match="no rows"):
-            curves_figure(pd.DataFrame(columns=["run", "epoch"]), "Heading", "2AFC (%)")

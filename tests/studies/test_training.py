@@ -1,6 +1,7 @@
 """A training by the command line: what it writes, refuses and resumes."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from robust_lpips import BackboneConfig, RobustLPIPS
@@ -19,7 +19,7 @@ from robust_lpips.evaluation import measure, paired_difference, read_distances, 
 from robust_lpips.records import read
 from robust_lpips.studies.base.runner import run
 from robust_lpips.studies.base.study import Plan
-from robust_lpips.studies.training import STUDY, TrainSettings, training_figure
+from robust_lpips.studies.training import STUDY, TrainSettings
 from robust_lpips.training import BEST, LAST, initialization
 from robust_lpips.training.session import Session
 from robust_lpips.weights import read_checkpoint
@@ -31,7 +31,6 @@ SMALL = [
     *("--batch-size", "4", "--device", "cpu", "--checkpoint-every", "2"),
 ]
 STATES = ("before", "last", "best")
-NAN = float("nan")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -82,8 +81,7 @@ class TestRun:
     def test_files(self, finished):
         output, _ = finished
         made = ("settings.json", "report.md", "training.png", "summary.csv", "differences.csv")
-        trained = (LAST, BEST, "steps.csv", "history.csv")
-        for name in (*made, *(f"training/{name}" for name in trained)):
+        for name in (*made, LAST, BEST, "steps.csv", "history.csv"):
             assert (output / name).is_file()
         settings = json.loads((output / "settings.json").read_text())
         assert settings["config"]["arch"] == "alexnet"
@@ -117,8 +115,8 @@ class TestRun:
         torch.manual_seed(0)
         metrics = {
             "before": RobustLPIPS(BackboneConfig(), weights=None, linear=True),
-            "last": RobustLPIPS(weights=output / "training" / LAST),
-            "best": RobustLPIPS(weights=output / "training" / BEST),
+            "last": RobustLPIPS(weights=output / LAST),
+            "best": RobustLPIPS(weights=output / BEST),
         }
         for state, metric in metrics.items():
             expected = measure(metric, dataset, progress=False)
@@ -128,7 +126,7 @@ class TestRun:
 
     def test_history_agrees_with_the_distances(self, finished):
         output, _ = finished
-        history = pd.read_csv(output / "training" / "history.csv")
+        history = pd.read_csv(output / "history.csv")
         for state, row in (("before", 0), ("last", -1)):
             mean = summarize(distances(output, state)).iloc[-1]
             assert 100 * history["validation"].iloc[row] == pytest.approx(mean["two_afc"])
@@ -137,7 +135,7 @@ class TestRun:
         output, arguments = finished
         start(*arguments[:-1], tmp_path)
         for name in ("history.csv", "steps.csv"):
-            found, expected = (folder / "training" / name for folder in (tmp_path, output))
+            found, expected = (folder / name for folder in (tmp_path, output))
             assert found.read_bytes() == expected.read_bytes()
 
     def test_bapps_with_another_metric_as_teacher(self, bapps, tmp_path):
@@ -167,10 +165,9 @@ class TestResume:
             start(*arguments[:-1], tmp_path)
         monkeypatch.undo()
         start(*arguments[:-1], tmp_path, "--resume")
-        found, expected = (folder / "training" for folder in (tmp_path, output))
         for name in ("history.csv", "steps.csv"):
-            assert (found / name).read_bytes() == (expected / name).read_bytes()
-        states = [read_checkpoint(folder / LAST)["state_dict"] for folder in (found, expected)]
+            assert (tmp_path / name).read_bytes() == (output / name).read_bytes()
+        states = [read_checkpoint(folder / LAST)["state_dict"] for folder in (tmp_path, output)]
         for name, value in states[1].items():
             assert torch.equal(states[0][name], value), name
 
@@ -193,6 +190,29 @@ class TestResume:
         with pytest.raises(SystemExit):
             start(*SMALL, "--output", tmp_path / "new", "--resume")
         assert "last.pt to resume from" in capsys.readouterr().err
+        assert not (tmp_path / "new").exists()
+
+    def test_weights_of_another_program_are_kept(self, tmp_path, capsys):
+        (tmp_path / LAST).write_bytes(b"weights")
+        with pytest.raises(SystemExit):
+            start(*SMALL, "--output", tmp_path)
+        assert "choose another folder" in capsys.readouterr().err
+        assert [path.name for path in tmp_path.iterdir()] == [LAST]
+
+    @pytest.mark.filterwarnings("ignore:.*the dataset is packed again:UserWarning")
+    def test_other_triplets_are_trained_on_from_the_start(self, bapps, tmp_path):
+        """Files of the stale training go by name; those of the user in the same folder stay."""
+        root, output = shutil.copytree(bapps, tmp_path / "bapps"), tmp_path / "out"
+        arguments = ["--data-root", root, "--image-size", SIZE, "--n", "4", "--epochs", "1"]
+        arguments += ["--device", "cpu", "--output", output]
+        start(*arguments)
+        (output / "notes.txt").touch()
+        first = (output / LAST).read_bytes()
+        np.save(root / "2afc" / "train" / "cnn" / "judge" / "000000.npy", np.array([0.1]))
+        start(*arguments)
+        assert (output / LAST).read_bytes() != first
+        assert (output / "notes.txt").is_file()
+        assert len(pd.read_csv(output / "steps.csv")) == 1
 
     def test_other_settings(self, finished, capsys):
         _, arguments = finished
@@ -261,44 +281,5 @@ def test_two_processes(tmp_path):
         done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("# Training") == 1
-    steps = pd.read_csv(tmp_path / "out" / "training" / "steps.csv")
+    steps = pd.read_csv(tmp_path / "out" / "steps.csv")
     assert len(steps) == 2 * 2  # nine triplets by four
-
-
-def history(epochs: int = 4) -> pd.DataFrame:
-    after = np.arange(1, epochs + 1)
-    return pd.DataFrame(
-        {
-            "epoch": np.arange(epochs + 1),
-            "loss": [NAN, *(0.7 / after)],
-            "accuracy": [NAN, *(0.7 + after / 100)],
-            "validation": 0.7 + np.arange(epochs + 1) / 90,
-        }
-    )
-
-
-def steps(epochs: int = 4) -> pd.DataFrame:
-    table = pd.DataFrame(
-        [(e, s) for e in range(epochs) for s in range(9)], columns=["epoch", "step"]
-    )
-    return table.assign(loss=0.7 / (1 + table["epoch"] + table["step"] / 9))
-
-
-class TestFigure:
-    def test_draws_what_there_is(self):
-        for table, lines in ((history(), 2), (history().assign(validation=None), 1)):
-            figure = training_figure(table, steps(), "Heading\nconditions", "2AFC (%)")
-            left, right = figure.axes
-            assert (len(left.lines), len(right.lines)) == (2, lines)
-            canvas = FigureCanvasAgg(figure)
-            canvas.draw()
-            image = np.asarray(canvas.buffer_rgba())
-            assert (image[:, [0, 1, -2, -1]] == 255).all()
-
-    def test_refuses_nothing(self):
-        for name, tables in (
-            ("history", (history()[:0], steps())),
-            ("steps", (history(), steps()[:0])),
-        ):
-            with pytest.raises(ValueError, match=f"{name} has no rows"):
-                training_figure(*tables, "Heading", "2AFC (%)")

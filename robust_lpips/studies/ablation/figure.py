@@ -12,10 +12,7 @@ from matplotlib.lines import Line2D
 
 from robust_lpips import plotting
 from robust_lpips.plotting import BLUE, GREEN, GREY, INK, KEY, RRF, VERMILION, marker
-from robust_lpips.studies.ablation.rows_task import STATES
-from robust_lpips.studies.ablation.tables import AblationResults
-from robust_lpips.studies.base import Tables
-from robust_lpips.studies.base.training import in_one_line
+from robust_lpips.studies.ablation.task import STATES
 
 _FAMILIES = {
     "none": (VERMILION, "no anti-aliasing"),
@@ -45,12 +42,6 @@ _HOLLOW = [state.name for state in STATES if state.training is None]
 _FILLED = [state.name for state in STATES if state.training is not None]
 
 
-def figures(results: AblationResults, tables: Tables) -> Mapping[str, Figure]:
-    """``summary``: accuracy against r_rf of all rows."""
-    title = f"Ablation: {results.settings.table}\n{in_one_line(results)}"
-    return {"summary": ablation_figure(tables["summary"], title, results.source.accuracy_label)}
-
-
 def ablation_figure(summary: pd.DataFrame, title: str, accuracy_label: str) -> Figure:
     """Accuracy against r_rf at 1 px for the rows of an ablation, measured and published.
 
@@ -62,7 +53,7 @@ def ablation_figure(summary: pd.DataFrame, title: str, accuracy_label: str) -> F
 
     Args:
         summary: the table ``summary``; ``state`` is a name of
-            :data:`robust_lpips.studies.ablation.rows_task.STATES`, or ``"reference"``.
+            :data:`robust_lpips.studies.ablation.task.STATES`, or ``"reference"``.
         title: its first line is the heading; further lines give the conditions.
         accuracy_label: term for ``two_afc`` with its unit.
 
@@ -71,9 +62,15 @@ def ablation_figure(summary: pd.DataFrame, title: str, accuracy_label: str) -> F
     """
     if summary.empty:
         raise ValueError("summary has no rows")
-    rows = summary[summary["state"] != "reference"]
-    summary = summary.assign(shape=_shapes(summary, rows), color=_colors(summary))
-    rows = summary.loc[rows.index]
+    measured = summary["state"] != "reference"
+    column = _shape_column(summary[measured])
+    shapes = {value: shape for value, (shape, _) in _SHAPES[column].items()}
+    colors = {family: color for family, (color, _) in _FAMILIES.items()}
+    summary = summary.assign(
+        shape=summary[column].map(shapes).where(measured, "*"),
+        color=summary["anti_alias"].map(colors).fillna(GREY).where(measured, INK),
+    )
+    rows = summary[measured]
     trained = rows[rows["state"].isin(_FILLED)]
     published = _as_points(rows.drop_duplicates("row"))
     numbers = {name: i for i, name in enumerate(rows["row"].unique(), start=1)}
@@ -169,20 +166,13 @@ def _draw_row_key(
 
 def _draw_marker_key(figure: Figure, rows: pd.DataFrame, columns: int) -> None:
     """Meaning of colours, shapes and fill, at the bottom."""
-    swatch = {"lw": 5, "solid_capstyle": "butt"}
     column = _shape_column(rows)
-    families, shapes = set(rows["anti_alias"]), set(rows[column])
-    handles = [
-        *(
-            Line2D([], [], color=c, **swatch, label=t)
-            for f, (c, t) in _FAMILIES.items()
-            if f in families
-        ),
-        *(
-            Line2D([], [], **marker(GREY, shape), label=label)
-            for value, (shape, label) in _SHAPES[column].items()
-            if value in shapes
-        ),
+    families = [each for name, each in _FAMILIES.items() if name in set(rows["anti_alias"])]
+    shapes = [each for value, each in _SHAPES[column].items() if value in set(rows[column])]
+    swatch = {"lw": 5, "solid_capstyle": "butt"}
+    handles = [Line2D([], [], color=color, **swatch, label=label) for color, label in families]
+    handles += [Line2D([], [], **marker(GREY, shape), label=label) for shape, label in shapes]
+    handles += [
         Line2D([], [], **marker(GREY, "o", filled=False), label=" or ".join(_HOLLOW)),
         Line2D([], [], **marker(GREY, "o"), label=" or ".join(_FILLED)),
         Line2D([], [], color=GREY, lw=0.9, label="95 % interval"),
@@ -191,20 +181,6 @@ def _draw_marker_key(figure: Figure, rows: pd.DataFrame, columns: int) -> None:
     figure.legend(handles=handles, loc="lower left", bbox_to_anchor=place, ncols=columns, **KEY)
 
 
-def _colors(summary: pd.DataFrame) -> pd.Series:
-    colors = {family: color for family, (color, _) in _FAMILIES.items()}
-    return (
-        summary["anti_alias"].map(colors).fillna(GREY).where(summary["state"] != "reference", INK)
-    )
-
-
 def _shape_column(rows: pd.DataFrame) -> str:
     *varied, last = _SHAPES
     return next((name for name in varied if name in rows and rows[name].nunique() > 1), last)
-
-
-def _shapes(summary: pd.DataFrame, rows: pd.DataFrame) -> pd.Series:
-    """The marker of each row; references are stars."""
-    column = _shape_column(rows)
-    markers = summary[column].map({value: m for value, (m, _) in _SHAPES[column].items()})
-    return markers.where(summary["state"] != "reference", "*")

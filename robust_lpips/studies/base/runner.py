@@ -104,6 +104,8 @@ def finish(
                 task.join(output)
         return None
     check_writable(output)
+    if study.check is not None:
+        study.check(plan.settings, output)
     # Data may have changed since an earlier run of this process.
     source_of.cache_clear()
     cached_parts.cache_clear()

@@ -143,6 +143,8 @@ class Study(Generic[S]):
         parts: gives the data sets that metrics are measured on, by name, from settings.
         tasks: gives the tasks of a plan. Default: every metric on every part.
         source: gives the data set in words, from settings.
+        check: raises ValueError for an output folder that does not suit the settings, before
+            anything is written.
         prepare: makes what all tasks need, from a plan and the output folder.
         folder: gives the name of the default output folder under ``runs``, from settings.
         page_name: name of the page's file without suffix. Default: ``name``.
@@ -161,6 +163,7 @@ class Study(Generic[S]):
     parts: Callable[[S], Mapping[str, Part]] = single_part
     tasks: Callable[[Study[S], Plan[S]], Sequence[Task]] | None = None
     source: Callable[[S], Source] = source_of
+    check: Callable[[S, Path], None] | None = None
     prepare: Callable[[Plan[S], Path], None] | None = None
     folder: Callable[[S], str] | None = None
     page_name: str = ""

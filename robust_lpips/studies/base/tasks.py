@@ -92,6 +92,11 @@ class Task(ABC):
         folder = output / self.folder
         return folder if len(self.stages) == 1 else folder / stage
 
+    def discard(self, stage: str, output: Path) -> None:
+        """Remove the files of a stage, which are of another key or of none."""
+        if (folder := self.stage_folder(stage, output)).is_dir():
+            shutil.rmtree(folder)
+
     def files(self, output: Path) -> Iterator[Path]:
         """Files that another machine needs to continue the task."""
         # Names that begin with a dot are left half-written by a killed process.
@@ -142,9 +147,9 @@ def advance(task: Task, output: Path, tick: Tick) -> None:
         LeftOut: if the task cannot be done here; the record keeps the reason.
     """
     stage, key, found = _next(task, output)
-    folder, record = task.stage_folder(stage, output), record_of(task, output)
-    if found.get("key") != key and folder.is_dir():
-        shutil.rmtree(folder)
+    record = record_of(task, output)
+    if found.get("key") != key:
+        task.discard(stage, output)
 
     def write(**entry: Any) -> None:
         entries = record | {stage: {"key": key, **entry}}

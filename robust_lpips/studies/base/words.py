@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from robust_lpips.evaluation import ceilings_table
 from robust_lpips.studies.base.source import Source
 from robust_lpips.studies.base.study import Results
 from robust_lpips.tables import with_interval
-
-if TYPE_CHECKING:  # its import takes seconds
-    from robust_lpips.training import Recipe
 
 
 def quantity_label(quantity: str) -> str:
@@ -91,32 +86,6 @@ def left_out_blocks(left_out: Mapping[str, str]) -> list[str]:
         names.setdefault(reason, []).append(name)
     lines = [f"- {', '.join(which)}: {reason}" for reason, which in names.items()]
     return ["## Left out", "\n".join(lines)] if lines else []
-
-
-def quantities_note(source: Source) -> str:
-    """Definitions of accuracy and of r_rf, for the head of a table; without a full stop."""
-    return (
-        f"accuracy: {source.accuracy}, in percent; r_rf n: share of triplets whose ranking a shift "
-        "of n pixels flips, in percent"
-    )
-
-
-def ceilings_note(distances: pd.DataFrame) -> str:
-    """The best accuracy that judgments allow, one sentence, from a table of distances."""
-    best = ceilings_table(distances).iloc[-1]
-    return (
-        f"Accuracy that the judgments allow: an oracle {best['oracle']:.2f} %, one more person "
-        f"{best['one_more_person']:.2f} %."
-    )
-
-
-def recipe_note(recipe: Recipe) -> str:
-    """Epochs, batch size, optimizer and dropout of a training, in a few words."""
-    decay = f", the last {recipe.decay_epochs} at lower rates" if recipe.decay_epochs else ""
-    return (
-        f"{recipe.epochs} epoch{'s' if recipe.epochs > 1 else ''}{decay}, batch "
-        f"{recipe.batch_size}, Adam at {recipe.learning_rate:g}, dropout {recipe.dropout:g}"
-    )
 
 
 def difference_rows(

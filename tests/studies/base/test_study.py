@@ -36,7 +36,7 @@ def holders() -> Iterator[tuple[str, str]]:
         path = Path(found.module_finder.path, found.name.rpartition(".")[2])
         path = path / "__init__.py" if found.ispkg else path.with_suffix(".py")
         text = path.read_text(encoding="utf-8")
-        if re.search(r"from robust_lpips\.studies(\.base import| import base)", text):
+        if re.search(r"robust_lpips\.studies(\.base import| import base)\b", text):
             assigned = set(names_of(ast.parse(text)))
             yield from ((found.name, name) for name in HOLDERS if name in assigned)
 

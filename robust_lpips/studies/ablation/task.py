@@ -1,21 +1,29 @@
-"""Settings of the ablation tables, and presets of how large a run is."""
+"""Settings of the ablation tables, and the task that brings a row into each state.
+
+The states are data (:data:`STATES`), and so are the sizes of a run (:data:`PRESETS`).
+"""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
-from robust_lpips.data.sample import JUDGE
-from robust_lpips.evaluation import ShiftViews
-from robust_lpips.published.rows import Row, table_rows
-from robust_lpips.studies.base import Part, option, source_of
-from robust_lpips.studies.base.training import TrainedSettings
-from robust_lpips.training import Recipe
+import torch
 
-# Triplets at a time: what fits a CPU's cache, and what fills a GPU.
-_BATCH_CPU, _BATCH_GPU = 16, 200
+from robust_lpips.backbones import BackboneConfig
+from robust_lpips.data.sample import JUDGE
+from robust_lpips.metric import RobustLPIPS
+from robust_lpips.published.rows import Row, table_rows
+from robust_lpips.studies.base import Plan, Study, Task, metric_tasks, option
+from robust_lpips.studies.base.training import TrainedSettings, TrainingTask, measure_teacher
+from robust_lpips.training import LAST, Recipe
+
+# References that stand with the untrained rows in the table; others stand with the trained ones.
+UNTRAINED_REFERENCES = ("l2", "alexnet-untrained")
+REFERENCES = (*UNTRAINED_REFERENCES, "alexnet-shift-tolerant")
 
 
 class Preset(NamedTuple):
@@ -36,13 +44,11 @@ class Preset(NamedTuple):
     checkpoint_every: int = 200
 
 
-def _distilled(epochs: int, decay_epochs: int, batch_size: int) -> Recipe:
-    return Recipe("teacher", epochs, decay_epochs, 5e-4, batch_size, dropout=0.0)
-
-
+_QUICK = Recipe("teacher", 1, 0, 5e-4, batch_size=10, dropout=0.0)
+_STANDARD = Recipe("teacher", 10, 4, 5e-4, batch_size=50, dropout=0.0)
 PRESETS = {
-    "quick": Preset(_distilled(1, 0, batch_size=10), 500, 600, checkpoint_every=10),
-    "standard": Preset(_distilled(10, 4, batch_size=50), 4000, 2000, seeds=(0, 1, 2)),
+    "quick": Preset(_QUICK, 500, 600, checkpoint_every=10),
+    "standard": Preset(_STANDARD, 4000, 2000, seeds=(0, 1, 2)),
     "paper": Preset(Recipe(), None, None),
 }
 # VGG-16 costs about thirty times as much as AlexNet.
@@ -154,7 +160,102 @@ class SkipSettings(AblationSettings):
     table, presets = "skip", PRESETS | {"quick": _QUICK_VGG}
 
 
-def parts(settings: AblationSettings) -> dict[str, Part]:
-    """The validation triplets, the only part."""
-    views = ShiftViews(settings.max_shift)
-    return {"": Part(source_of(settings).dataset, views, _BATCH_CPU, _BATCH_GPU)}
+class State(NamedTuple):
+    """A state in which the network of each row is measured.
+
+    Attributes:
+        name: name of the state, of its stage and in tables.
+        start: initial weights, one of :data:`STARTS`.
+        training: name of the stage that trains from there; None: measured as it starts.
+    """
+
+    name: str
+    start: str
+    training: str | None = None
+
+    @property
+    def before(self) -> State | None:
+        """The state that the training starts from; None: nothing is trained."""
+        untrained = (state for state in STATES if state.start == self.start and not state.training)
+        return next(untrained, None) if self.training else None
+
+
+STATES = (State("untrained", "random"), State("trained", "random", "training"))
+
+
+def _random(config: BackboneConfig, seed: int, learns: bool) -> RobustLPIPS:
+    torch.manual_seed(seed)
+    return RobustLPIPS(config, weights=None, linear=learns)
+
+
+# Initial weights by name: they give the network of a configuration and a seed; the last argument
+# says that its 1x1 weights are to be trained.
+STARTS: Mapping[str, Callable[[BackboneConfig, int, bool], RobustLPIPS]] = {"random": _random}
+
+
+@dataclass(frozen=True)
+class RowTask(TrainingTask):
+    """Measure a row of a table in each of its states, with one seed."""
+
+    settings: AblationSettings
+    row_name: str
+
+    validates = False
+
+    @property
+    def name(self) -> str:
+        return f"{self.row_name}, seed {self.seed}"
+
+    @property
+    def folder(self) -> str:
+        return f"rows/{self.row_name}-seed{self.seed}"
+
+    @property
+    def row(self) -> Row:
+        """Its row of the table."""
+        return next(row for row in self.settings.chosen_rows if row.name == self.row_name)
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        training = self.row_name not in dict(self.settings.weights)
+        pairs = [(state.training if training else None, state.name) for state in STATES]
+        return tuple(stage for pair in pairs for stage in pair if stage)
+
+    def recipe(self, stage: str) -> Recipe | None:
+        return self.settings.recipe if stage == _state_of(stage).training else None
+
+    def checkpoint(self, stage: str, output: Path) -> Path | None:
+        training = _state_of(stage).training
+        if training in (None, stage):
+            return None
+        given = dict(self.settings.weights).get(self.row_name)
+        return given or self.stage_folder(training, output) / LAST
+
+    def initial(self, stage: str) -> RobustLPIPS:
+        start = STARTS[_state_of(stage).start]
+        return start(self.config, self.seed, self.recipe(stage) is not None)
+
+    def initial_key(self, stage: str) -> Mapping[str, Any]:
+        return {"seed": self.seed, "start": _state_of(stage).start}
+
+
+def tasks(study: Study[AblationSettings], plan: Plan[AblationSettings]) -> list[Task]:
+    """A task for every row and seed, and one for every reference."""
+    settings = plan.settings
+    rows = [
+        RowTask(plan.device, settings, seed, row.config, row.name)
+        for row in settings.chosen_rows
+        for seed in settings.chosen_seeds
+    ]
+    return [*rows, *metric_tasks(study, plan)]
+
+
+def prepare(plan: Plan[AblationSettings], output: Path) -> None:
+    """Make what rows need that are trained: the training triplets, and the teacher's distances."""
+    given = dict(plan.settings.weights)
+    if any(row.name not in given for row in plan.settings.chosen_rows):
+        measure_teacher(plan, output)
+
+
+def _state_of(stage: str) -> State:
+    return next(state for state in STATES if stage in (state.name, state.training))

@@ -16,12 +16,12 @@ import torch
 
 from robust_lpips.comparison import metric_names
 from robust_lpips.data.download import DATASETS, download
-from robust_lpips.studies.base.engines import WHOLE, Shard
-from robust_lpips.studies.base.machine import is_first_process
-from robust_lpips.studies.base.ray_engine import import_ray
 from robust_lpips.studies.base.runner import ENGINES, Execution, finish, unfinished, write_report
 from robust_lpips.studies.base.settings import Settings, value_type
 from robust_lpips.studies.base.study import Plan, Study
+from robust_lpips.tasks.engines import WHOLE, Shard
+from robust_lpips.tasks.machine import is_first_process
+from robust_lpips.tasks.ray_engine import import_ray
 
 
 def main(study: Study, description: str | None, arguments: Sequence[str] | None = None) -> None:

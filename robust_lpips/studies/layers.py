@@ -22,9 +22,9 @@ from robust_lpips.evaluation.sensitivity import layer_table
 from robust_lpips.metric import RobustLPIPS
 from robust_lpips.published.rows import TABLES, table_rows
 from robust_lpips.studies import base
-from robust_lpips.studies.base.machine import loading_workers
 from robust_lpips.studies.base.study import single_part
 from robust_lpips.tables import to_markdown
+from robust_lpips.tasks.machine import loading_workers
 from robust_lpips.weights import names
 
 FILE = "layers.npz"

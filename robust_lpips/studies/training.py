@@ -22,7 +22,6 @@ from robust_lpips.provenance import file_digest
 from robust_lpips.studies import base
 from robust_lpips.studies.base import option
 from robust_lpips.studies.base.measuring import first_sentence
-from robust_lpips.studies.base.tasks import RECORD_FILE, next_stage
 from robust_lpips.studies.base.training import (
     TrainedSettings,
     TrainingTask,
@@ -32,6 +31,7 @@ from robust_lpips.studies.base.training import (
 )
 from robust_lpips.studies.base.words import difference_rows
 from robust_lpips.tables import to_markdown
+from robust_lpips.tasks.task import RECORD_FILE, next_stage
 from robust_lpips.training import BEST, LAST, PRECISIONS, Recipe
 from robust_lpips.training.initialization import INITS, initialize
 from robust_lpips.training.log import HISTORY_FILE, STEPS_FILE, TENSORBOARD_FOLDER

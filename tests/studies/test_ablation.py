@@ -30,10 +30,10 @@ from robust_lpips.studies.ablation.task import (
     SkipSettings,
 )
 from robust_lpips.studies.base import Plan, Results, source_of, training
-from robust_lpips.studies.base.machine import available_cores
 from robust_lpips.studies.base.measuring import Part
 from robust_lpips.studies.base.runner import Execution, Shard, run, unfinished
-from robust_lpips.studies.base.tasks import advance, next_stage, record_of
+from robust_lpips.tasks.machine import available_cores
+from robust_lpips.tasks.task import advance, next_stage, record_of
 from robust_lpips.training import LAST, Recipe
 from robust_lpips.weights import read_checkpoint
 

@@ -14,10 +14,10 @@ from robust_lpips.records import read
 from robust_lpips.studies import beyond
 from robust_lpips.studies.base import LeftOut, MetricTask, Plan
 from robust_lpips.studies.base.runner import run
-from robust_lpips.studies.base.tasks import RECORD_FILE, staleness
 from robust_lpips.studies.beyond import STUDY, row_scores
 from robust_lpips.studies.beyond.figure import pareto_figure
 from robust_lpips.studies.beyond.measuring import BeyondSettings, TimeTask
+from robust_lpips.tasks.task import RECORD_FILE, staleness
 
 BASE = "alexnet-shift-tolerant"
 FEW = [f"{BASE}-registered", "alexnet-untrained"]

@@ -13,7 +13,6 @@ from robust_lpips.records import read
 from robust_lpips.studies import distance
 from robust_lpips.studies.base import Plan, source_of, training
 from robust_lpips.studies.base.runner import Execution, run
-from robust_lpips.studies.base.tasks import next_stage
 from robust_lpips.studies.distance import (
     MEASURED,
     METRIC_FILE,
@@ -23,6 +22,7 @@ from robust_lpips.studies.distance import (
     Variant,
     whole,
 )
+from robust_lpips.tasks.task import next_stage
 from robust_lpips.training import initialization
 
 SMALL = {"n": 8, "n_train": 8, "image_size": 48, "epochs": 2, "batch_size": 4}

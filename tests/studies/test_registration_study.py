@@ -16,11 +16,11 @@ from robust_lpips.records import read
 from robust_lpips.registration import least_side
 from robust_lpips.studies.base import Plan
 from robust_lpips.studies.base.runner import run
-from robust_lpips.studies.base.tasks import next_stage, staleness
 from robust_lpips.studies.registration import STUDY, estimates
 from robust_lpips.studies.registration.human import FREE, HUMAN, UNREGISTERED
 from robust_lpips.studies.registration.parts import PartTask, tasks
 from robust_lpips.studies.registration.settings import RegistrationSettings
+from robust_lpips.tasks.task import next_stage, staleness
 
 TINY = {"n": 2, "examples": 1, "steps": 2, "splits": 3, "image_size": 40}
 TABLES = {

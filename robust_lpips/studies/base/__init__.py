@@ -9,7 +9,6 @@ from robust_lpips.studies.base.page import filled
 from robust_lpips.studies.base.settings import Settings, TripletSettings, option
 from robust_lpips.studies.base.source import Source, source_of, triplets
 from robust_lpips.studies.base.study import Plan, Results, Study, Tables, metric_tasks
-from robust_lpips.studies.base.tasks import LeftOut, Task, Tick
 from robust_lpips.studies.base.words import (
     conditions,
     difference_cell,
@@ -21,6 +20,7 @@ from robust_lpips.studies.base.words import (
     run_conditions,
     stacked,
 )
+from robust_lpips.tasks.task import LeftOut, Task, Tick
 
 __all__ = [
     "QUICK_METRICS",

@@ -22,9 +22,9 @@ from robust_lpips.comparison import Metric, MetricUnavailable, load_metric
 from robust_lpips.data.fingerprint import content_digest
 from robust_lpips.evaluation import ShiftViews, measure, read_distances, write_distances
 from robust_lpips.provenance import metric_identity, source_digest
-from robust_lpips.studies.base.machine import loading_workers
 from robust_lpips.studies.base.settings import Settings
-from robust_lpips.studies.base.tasks import LeftOut, Task, Tick
+from robust_lpips.tasks.machine import loading_workers
+from robust_lpips.tasks.task import LeftOut, Task, Tick
 
 DISTANCES_FILE = "distances.csv.gz"
 

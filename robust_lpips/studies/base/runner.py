@@ -17,15 +17,15 @@ from robust_lpips._settings import differences
 from robust_lpips.comparison import check_names
 from robust_lpips.evaluation.precision import computing_in
 from robust_lpips.plotting import save
-from robust_lpips.studies.base.engines import WHOLE, Engine, Shard, run_locally
-from robust_lpips.studies.base.machine import available_cores, is_first_process
 from robust_lpips.studies.base.measuring import cached_parts
-from robust_lpips.studies.base.ray_engine import run_on_ray
 from robust_lpips.studies.base.source import source_of
 from robust_lpips.studies.base.study import Plan, Results, Study, Tables
-from robust_lpips.studies.base.tasks import LeftOut, Task, failure, next_stage, staleness
 from robust_lpips.studies.base.words import left_out_blocks
 from robust_lpips.tables import write_csv, write_text
+from robust_lpips.tasks.engines import WHOLE, Engine, Shard, run_locally
+from robust_lpips.tasks.machine import available_cores, is_first_process
+from robust_lpips.tasks.ray_engine import run_on_ray
+from robust_lpips.tasks.task import LeftOut, Task, failure, next_stage, staleness
 
 SETTINGS_FILE = "settings.json"
 ENGINES: dict[str, Engine] = {"local": run_locally, "ray": run_on_ray}

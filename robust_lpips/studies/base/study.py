@@ -16,7 +16,7 @@ from robust_lpips.records import Record, with_bounds
 from robust_lpips.studies.base.measuring import MetricTask, Part, cached_parts
 from robust_lpips.studies.base.settings import Settings
 from robust_lpips.studies.base.source import Source, source_of
-from robust_lpips.studies.base.tasks import Task, record_of
+from robust_lpips.tasks.task import Task, record_of
 
 S = TypeVar("S", bound=Settings)
 AnyTask = TypeVar("AnyTask", bound=Task)
@@ -72,7 +72,7 @@ class Results(Generic[S]):
         return {task.metric: task.distances(self.output) for task in tasks}
 
     def record(self, task: Task) -> dict[str, dict[str, Any]]:
-        """Record of a task, see :func:`robust_lpips.studies.base.tasks.record_of`."""
+        """Record of a task, see :func:`robust_lpips.tasks.task.record_of`."""
         return record_of(task, self.output)
 
     def distances_on(self, *parts: str) -> dict[str, tuple[pd.DataFrame, ...]]:

@@ -20,8 +20,6 @@ from robust_lpips.metric import RobustLPIPS
 from robust_lpips.provenance import file_digest, weights_digest
 from robust_lpips.records import with_bounds
 from robust_lpips.studies.base import Plan, Results, conditions, option, rank_flip_columns
-from robust_lpips.studies.base.engines import do_task, progress_bar
-from robust_lpips.studies.base.machine import loading_workers
 from robust_lpips.studies.base.measuring import (
     DISTANCES_FILE,
     MetricTask,
@@ -31,7 +29,9 @@ from robust_lpips.studies.base.measuring import (
 )
 from robust_lpips.studies.base.settings import DataSettings
 from robust_lpips.studies.base.source import Source, source_of, triplets
-from robust_lpips.studies.base.tasks import LeftOut, Task, Tick
+from robust_lpips.tasks.engines import do_task, progress_bar
+from robust_lpips.tasks.machine import loading_workers
+from robust_lpips.tasks.task import LeftOut, Task, Tick
 from robust_lpips.training import LAST, Recipe, fit, launch, with_teacher
 
 # A step costs about three passes: forward, and backward to the features and to the weights.

@@ -13,10 +13,11 @@ from robust_lpips import BackboneConfig
 from robust_lpips.backbones.cost import multiply_accumulates
 from robust_lpips.comparison import load_metric
 from robust_lpips.evaluation import ShiftViews, measure
-from robust_lpips.studies.base import measuring, tasks
+from robust_lpips.studies.base import measuring
 from robust_lpips.studies.base.measuring import MetricTask, Part, file_stem, portable
 from robust_lpips.studies.base.runner import SETTINGS_FILE, finish
 from robust_lpips.studies.base.source import source_of
+from robust_lpips.tasks import task as tasks
 from tests.studies.base.tiny import SIZE, STUDY, parts
 
 # A metric sees 3 batches of whole patches and 3 of each of 2 shifts, d0 and d1 of each.

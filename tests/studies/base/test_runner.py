@@ -14,11 +14,11 @@ import pandas as pd
 import pytest
 
 from robust_lpips import records
-from robust_lpips.studies.base.engines import Shard
 from robust_lpips.studies.base.runner import Execution, claim, finish, run, unfinished
 from robust_lpips.tables import write_csv
-from tests.studies.base.test_engines import is_alive
+from robust_lpips.tasks.engines import Shard
 from tests.studies.base.tiny import SIZE, STUDY
+from tests.tasks.test_engines import is_alive
 
 
 def csv(results) -> bytes:

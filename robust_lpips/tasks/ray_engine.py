@@ -10,9 +10,9 @@ from types import ModuleType
 import torch
 
 from robust_lpips._files import atomic_path
-from robust_lpips.studies.base.engines import progress_bar
-from robust_lpips.studies.base.machine import cores_per_task
-from robust_lpips.studies.base.tasks import (
+from robust_lpips.tasks.engines import progress_bar
+from robust_lpips.tasks.machine import cores_per_task
+from robust_lpips.tasks.task import (
     RECORD_FILE,
     LeftOut,
     Task,

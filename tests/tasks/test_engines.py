@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from robust_lpips.studies.base.engines import WHOLE, Shard, run_locally
-from robust_lpips.studies.base.tasks import next_stage
+from robust_lpips.tasks.engines import WHOLE, Shard, run_locally
+from robust_lpips.tasks.task import next_stage
 from tests.studies.base.tiny import Steps
 
 

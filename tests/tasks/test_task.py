@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from robust_lpips.studies.base.engines import do_task
-from robust_lpips.studies.base.tasks import (
+from robust_lpips.tasks.engines import do_task
+from robust_lpips.tasks.task import (
     LeftOut,
     advance,
     failure,

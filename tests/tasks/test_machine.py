@@ -1,4 +1,4 @@
-from robust_lpips.studies.base.machine import available_cores, cores_per_task
+from robust_lpips.tasks.machine import available_cores, cores_per_task
 
 
 def test_tasks_share_the_cores():

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
-from robust_lpips.studies.base.machine import cores_per_task
-from robust_lpips.studies.base.tasks import LeftOut, Task, Tick, advance, next_stage, remaining_work
+from robust_lpips.tasks.machine import cores_per_task
+from robust_lpips.tasks.task import LeftOut, Task, Tick, advance, next_stage, remaining_work
 
 # Gives, by the name of each task that was left out, why.
 Engine = Callable[[Sequence[Task], Path, int, str], dict[str, str]]

@@ -17,7 +17,7 @@ from robust_lpips._files import read_json, write_json
 from robust_lpips._settings import differences
 from robust_lpips.evaluation.precision import computing_in
 from robust_lpips.provenance import commit
-from robust_lpips.studies.base.machine import machine
+from robust_lpips.tasks.machine import machine
 
 # Called with the work done since the last call.
 Tick = Callable[[float], None]

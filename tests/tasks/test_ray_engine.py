@@ -5,10 +5,10 @@ import sys
 
 import pytest
 
-from robust_lpips.studies.base.machine import available_cores
-from robust_lpips.studies.base.ray_engine import import_ray, run_on_ray
 from robust_lpips.studies.base.runner import Execution, finish
-from robust_lpips.studies.base.tasks import advance, failure, next_stage
+from robust_lpips.tasks.machine import available_cores
+from robust_lpips.tasks.ray_engine import import_ray, run_on_ray
+from robust_lpips.tasks.task import advance, failure, next_stage
 from tests.studies.base.test_runner import csv
 from tests.studies.base.tiny import STUDY, Steps
 

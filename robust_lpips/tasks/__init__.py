@@ -1,0 +1,1 @@
+"""Tasks: resumable pieces of work, and the engines that do them here, in processes or on Ray."""

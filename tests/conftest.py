@@ -19,6 +19,9 @@ from torch import Tensor, nn
 from robust_lpips import RobustLPIPS
 from robust_lpips.data.photographs import load_photographs
 
+if processes := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
+    torch.set_num_threads(max(1, torch.get_num_threads() // processes))
+
 PEER_NETS = {"alexnet-shift-tolerant": "alex", "vgg16-shift-tolerant": "vgg"}
 
 

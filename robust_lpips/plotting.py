@@ -163,8 +163,8 @@ def score_figure(scores: pd.DataFrame, title: str, label: str) -> Figure:
     """One score of several metrics, one line each, the largest on top; and what is published.
 
     Args:
-        scores: ``metric, value, low, high`` (bounds of the interval, NaN where there is none) and
-            ``published`` (NaN where there is nothing), all in one unit.
+        scores: ``metric, value``, and where there are any ``low, high``, the bounds of the
+            interval, and ``published``, all in one unit; NaN where there is nothing.
         title: its first line is the heading; further lines give the conditions.
         label: term for the score.
 
@@ -173,6 +173,8 @@ def score_figure(scores: pd.DataFrame, title: str, label: str) -> Figure:
     """
     if scores.empty:
         raise ValueError("scores has no rows")
+    missing = {name: np.nan for name in ("low", "high", "published") if name not in scores}
+    scores = scores.assign(**missing)
     top, height = title_height(title), rows_height(scores)
     with figure((8.4, top + height + 1.0), title) as fig:
         (axes,) = panels(fig, 1, left=names_width(scores), right=0.4, top=top, height=height, gap=0)
@@ -240,10 +242,9 @@ def draw_scores(axes: Axes, scores: pd.DataFrame, label: str) -> None:
 
 def draw_score_key(figure: Figure, scores: pd.DataFrame) -> None:
     """Draw the key of :func:`draw_scores` at the bottom of the figure."""
-    handles = [
-        Line2D([], [], **marker(GREY, "o"), label="measured"),
-        Line2D([], [], color=GREY, lw=1.6, label="95 % interval"),
-    ]
+    handles = [Line2D([], [], **marker(GREY, "o"), label="measured")]
+    if scores["low"].notna().any():
+        handles.append(Line2D([], [], color=GREY, lw=1.6, label="95 % interval"))
     if scores["published"].notna().any():
         hollow = marker(GREY, "D", filled=False, size=6)
         handles.append(Line2D([], [], **hollow, label="published, on the paper's data"))

@@ -47,8 +47,12 @@ class Record(NamedTuple):
 def with_bounds(
     row: Mapping[str, Any], names: Iterable[str]
 ) -> dict[str, tuple[float, float, float]]:
-    """Scores of a row: each column ``name`` with ``name_low`` and ``name_high``."""
-    return {name: (row[name], row[f"{name}_low"], row[f"{name}_high"]) for name in names}
+    """Scores of a row: each column ``name`` with ``name_low`` and ``name_high``, if there are any."""
+    bounds = ("low", "high")
+    return {
+        name: (row[name], *(row.get(f"{name}_{bound}", math.nan) for bound in bounds))
+        for name in names
+    }
 
 
 def append(

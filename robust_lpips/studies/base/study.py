@@ -97,7 +97,8 @@ class Results(Generic[S]):
         """One record per row of a table with one row per metric.
 
         Args:
-            table: ``metric, n``; the scores, each with its bounds in ``_low`` and ``_high``.
+            table: ``metric, n``; the scores, each with its bounds in ``_low`` and ``_high`` where
+                it has any. Rows of something other than one metric are given as :class:`Record`.
             names: columns of the scores.
             settings: see :class:`Record`.
         """

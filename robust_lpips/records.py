@@ -47,7 +47,7 @@ class Record(NamedTuple):
 def with_bounds(
     row: Mapping[str, Any], names: Iterable[str]
 ) -> dict[str, tuple[float, float, float]]:
-    """Scores of a row: each column ``name`` with ``name_low`` and ``name_high``, if there are any."""
+    """Scores of a row: each column ``name``, with ``name_low`` and ``name_high`` if it has them."""
     bounds = ("low", "high")
     return {
         name: (row[name], *(row.get(f"{name}_{bound}", math.nan) for bound in bounds))

@@ -150,12 +150,8 @@ def records(results: base.Results[CLICSettings], tables: base.Tables) -> list[ba
 
 
 STUDY = base.Study(
-    name="clic",
-    settings=CLICSettings,
-    tables=tables,
-    page=page,
-    figures=figures,
-    records=records,
+    "clic",
+    *(CLICSettings, tables, page, figures, records),
     metrics=base.QUICK_METRICS,
     folder=lambda settings: "clic-sample" if settings.data_root is None else "clic-clic",
 )

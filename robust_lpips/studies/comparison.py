@@ -189,17 +189,13 @@ def records(results: Results, tables: base.Tables) -> Iterator[base.Record]:
 
 
 STUDY = base.Study(
-    name="comparison",
-    settings=ComparisonSettings,
+    "comparison",
+    *(ComparisonSettings, tables, page, figures, records),
     metrics=METRICS,
     metrics_for=lambda settings: () if settings.distances else METRICS,
     tasks=tasks,
     # Files of distances need no triplets, see data_of.
     source=lambda settings: _GIVEN if settings.distances else base.source_of(settings),
-    tables=tables,
-    page=page,
-    figures=figures,
-    records=records,
     folder=lambda settings: (
         "comparison-"
         + ("files" if settings.distances else "bapps" if settings.data_root else "sample")

@@ -140,12 +140,8 @@ def records(results: base.Results[IQASettings], tables: base.Tables) -> list[bas
 
 
 STUDY = base.Study(
-    name="iqa",
-    settings=IQASettings,
-    tables=tables,
-    page=page,
-    figures=figures,
-    records=records,
+    "iqa",
+    *(IQASettings, tables, page, figures, records),
     metrics=(*base.QUICK_METRICS, "vif"),
     folder=lambda settings: f"iqa-{settings.dataset}",
 )

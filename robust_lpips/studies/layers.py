@@ -136,12 +136,8 @@ def records(results: base.Results[LayerSettings], tables: base.Tables) -> Iterat
 
 
 STUDY = base.Study(
-    name="layer-flips",
-    settings=LayerSettings,
+    "layer-flips",
+    *(LayerSettings, tables, page, lambda results, tables: {}, records),
     tasks=tasks,
-    tables=tables,
-    page=page,
-    figures=lambda results, tables: {},
-    records=records,
     page_name="layers",
 )

@@ -111,13 +111,9 @@ def records(results: Results, tables: base.Tables) -> Iterator[base.Record]:
 
 
 STUDY = base.Study(
-    name="shift-sensitivity",
-    settings=SensitivitySettings,
+    "shift-sensitivity",
+    *(SensitivitySettings, tables, page, figures, records),
     metrics=METRICS,
     parts=parts,
-    tables=tables,
-    page=page,
-    figures=figures,
-    records=records,
     page_name="shift_sensitivity",
 )

@@ -189,14 +189,10 @@ def records(results: Results, tables: base.Tables) -> Iterator[base.Record]:
 
 
 STUDY = base.Study(
-    name="shift-examples",
-    settings=ShiftExampleSettings,
+    "shift-examples",
+    *(ShiftExampleSettings, tables, page, figures, records),
     metrics=METRICS,
     parts=parts,
-    tables=tables,
-    page=page,
-    figures=figures,
-    records=records,
     page_name="shift_examples",
     photographs=("shift_examples",),
 )

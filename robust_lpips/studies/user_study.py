@@ -130,12 +130,8 @@ def records(results: base.Results[UserStudySettings], tables: base.Tables) -> li
 
 
 STUDY = base.Study(
-    name="user-study",
-    settings=UserStudySettings,
-    tables=tables,
-    page=page,
-    figures=figures,
-    records=records,
+    "user-study",
+    *(UserStudySettings, tables, page, figures, records),
     metrics=base.QUICK_METRICS,
     page_name="user_study",
 )

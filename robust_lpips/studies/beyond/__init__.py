@@ -172,14 +172,10 @@ def folder(settings: BeyondSettings) -> str:
 
 
 STUDY = Study(
-    name="beyond",
-    settings=BeyondSettings,
+    "beyond",
+    *(BeyondSettings, tables, page, figures, records),
     parts=parts,
     tasks=tasks,
-    tables=tables,
-    page=page,
-    figures=figures,
-    records=records,
     folder=folder,
     page_name="summary",
 )

@@ -93,15 +93,11 @@ def records(results: Results[RegistrationSettings], tables: Tables) -> Iterator[
 
 
 STUDY = Study(
-    name="registration",
-    settings=RegistrationSettings,
+    "registration",
+    *(RegistrationSettings, tables, page, figures, records),
     source=source,
     metrics=("alexnet-shift-tolerant", "vgg16-shift-tolerant"),
     tasks=tasks,
-    tables=tables,
-    page=page,
-    figures=figures,
-    records=records,
     page_name="summary",
     photographs=tuple(PHOTOGRAPHIC),
 )

@@ -107,6 +107,9 @@ def download_main(description: str | None, arguments: Sequence[str] | None = Non
 def add_options(parser: argparse.ArgumentParser, studies: Sequence[Study]) -> None:
     """Add the options of settings, metrics and execution; those of one name once."""
     known: set[str] = set()
+    if len(studies) > 1:
+        every = [each for study in studies for each in fields(study.settings)]
+        known = {each.name for each in every if each.metadata.get("alone")}
     for settings in dict.fromkeys(study.settings for study in studies):
         known |= _add_settings(parser, settings, known)
     if metrics := next(filter(None, (study.metrics for study in studies)), ()):

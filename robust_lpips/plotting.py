@@ -137,6 +137,8 @@ def marker(color: str, shape: str, *, filled: bool = True, size: float = 7) -> d
         "markerfacecolor": color if filled else "white",
         "markeredgecolor": "white" if filled else color,
         "markeredgewidth": 0.6 if filled else 1.3,
+        # Whole on the border of a panel: rates of 0 are common.
+        "clip_on": False,
     }
 
 

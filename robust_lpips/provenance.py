@@ -31,6 +31,8 @@ COMPUTING = (
     "registered.py",
     "registration.py",
 )
+# Values that a metric may hold as settings, whose text tells them apart.
+_PLAIN = (bool, int, float, complex, str, bytes, tuple, list, dict, set, type(None))
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
@@ -80,10 +82,13 @@ def metric_identity(name: str, metric: object) -> dict[str, Any]:
 
     Args:
         name: as :func:`robust_lpips.comparison.load_metric` takes it.
-        metric: the loaded metric. Of its settings counts what it and its modules print.
+        metric: the loaded metric. Of its settings count what it and its modules
+            print, and plain values in its attributes and in the variables of its function.
     """
-    modules = [each for each in _held(metric).values() if isinstance(each, nn.Module)]
-    described = _ADDRESS.sub("", "\n".join(map(repr, [metric, *modules])))
+    held = _held(metric)
+    modules = [each for each in held.values() if isinstance(each, nn.Module)]
+    plain = {name: value for name, value in held.items() if isinstance(value, _PLAIN)}
+    described = _ADDRESS.sub("", "\n".join(map(repr, [metric, *modules, plain])))
     identity = {
         "metric": name,
         "weights": weights_digest(metric),

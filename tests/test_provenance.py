@@ -191,6 +191,16 @@ class TestOwnCode:
         assert "code" not in metric_identity("l2", l2)
 
 
+def scaled(factor):
+    return lambda img0, img1: factor * l2(img0, img1)
+
+
+def test_plain_values_that_a_function_holds_are_settings():
+    first, same, other = (metric_identity("scaled", scaled(k)) for k in (2.0, 2.0, -2.0))
+    assert first == same
+    assert first != other
+
+
 def test_file_digest(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
     # FIPS 180-2, appendix B.1.

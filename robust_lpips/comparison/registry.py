@@ -184,7 +184,15 @@ def _imported(name: str) -> Metric:
     if not callable(factory):
         problem = "has no" if factory is None else "has no callable"
         raise ValueError(f"metric: {name!r}: {module_name!r} {problem} {attribute!r}")
-    metric = factory()
+    try:
+        metric = factory()
+    except (ImportError, OSError):  # packages or files that are missing make it unavailable
+        raise
+    except Exception as error:  # whatever its code raises
+        raise ValueError(
+            f"metric: {name!r}: {attribute}() failed with {type(error).__name__}: "
+            f"{_first_line(error)}"
+        ) from error
     if not callable(metric):
         raise ValueError(
             f"metric: {name!r}: {attribute}() must return a callable of two batches of images; "

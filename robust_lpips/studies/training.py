@@ -152,6 +152,12 @@ class TrainTask(TrainingTask):
     def stage_folder(self, stage: str, output: Path) -> Path:
         return output if stage == TRAINING else super().stage_folder(stage, output)
 
+    def results(self, stage: str, output: Path) -> list[Path]:
+        if stage != TRAINING:
+            return super().results(stage, output)
+        names = (LAST, BEST, HISTORY_FILE, STEPS_FILE)
+        return [output / name for name in names if (output / name).is_file()]
+
     def discard(self, stage: str, output: Path) -> None:
         if stage != TRAINING:
             return super().discard(stage, output)

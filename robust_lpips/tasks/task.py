@@ -14,7 +14,6 @@ from typing import Any
 import torch
 
 from robust_lpips._files import read_json, write_json
-from robust_lpips._settings import differences
 from robust_lpips.evaluation.precision import computing_in
 from robust_lpips.provenance import commit
 from robust_lpips.tasks.machine import machine
@@ -92,8 +91,13 @@ class Task(ABC):
         folder = output / self.folder
         return folder if len(self.stages) == 1 else folder / stage
 
+    def results(self, stage: str, output: Path) -> list[Path]:
+        """Files that a finished stage has written."""
+        found = self.stage_folder(stage, output).rglob("[!.]*")
+        return sorted(path for path in found if path.is_file() and path.name != RECORD_FILE)
+
     def discard(self, stage: str, output: Path) -> None:
-        """Remove the files of a stage, which are of another key or of none."""
+        """Remove the files of a stage: they are damaged, or of another key or of none."""
         if (folder := self.stage_folder(stage, output)).is_dir():
             shutil.rmtree(folder)
 
@@ -108,9 +112,15 @@ class Task(ABC):
 
 
 def record_of(task: Task, output: Path) -> dict[str, dict[str, Any]]:
-    """Record of a task by stage: ``key``, whether it is ``finished``, and what it returned."""
+    """Record of a task by stage: ``key``, whether it is ``finished``, and what it returned.
+
+    A record that cannot be read counts as none.
+    """
     path = output / task.folder / RECORD_FILE
-    return read_json(path) if path.is_file() else {}
+    try:
+        return read_json(path) if path.is_file() else {}
+    except ValueError:
+        return {}
 
 
 def next_stage(task: Task, output: Path) -> str | None:
@@ -129,9 +139,15 @@ def remaining_work(task: Task, output: Path) -> float:
 
 
 def staleness(task: Task, output: Path) -> str | None:
-    """Differences of the key under which the next stage was finished or begun; None: no such."""
+    """Reason why results of the next stage no longer count, in words; None: there are none."""
     _, key, entry = _next(task, output)
-    return (differences(entry["key"], key) or None) if entry else None
+    if not entry:
+        return None
+    # Their values are digests, which tell a reader nothing.
+    changed = [name for name in key if entry["key"].get(name) != key[name]]
+    if changed:
+        return f"{', '.join(changed)} changed"
+    return "files are missing or damaged" if entry.get("finished") else None
 
 
 def failure(task: Task, output: Path) -> str | None:
@@ -141,14 +157,14 @@ def failure(task: Task, output: Path) -> str | None:
 
 
 def advance(task: Task, output: Path, tick: Tick) -> None:
-    """Do the next stage and record it; files under another key, or under none, are removed first.
+    """Do the next stage and record it; files that are damaged, or of another key, go first.
 
     Raises:
         LeftOut: if the task cannot be done here; the record keeps the reason.
     """
     stage, key, found = _next(task, output)
     record = record_of(task, output)
-    if found.get("key") != key:
+    if found.get("key") != key or found.get("finished"):
         task.discard(stage, output)
 
     def write(**entry: Any) -> None:
@@ -170,6 +186,7 @@ def advance(task: Task, output: Path, tick: Tick) -> None:
         "seconds": round(time.perf_counter() - begin, 2),
         "machine": machine(task.device),
         "commit": commit(),
+        "files": _sizes(task, stage, output),
     }
     write(**(done | dict(result or {})))
 
@@ -182,6 +199,13 @@ def _next(task: Task, output: Path) -> tuple[str | None, Any, dict[str, Any]]:
         # from JSON: tuples become lists.
         key = json.loads(json.dumps(task.key(stage, output)))
         entry = record.get(stage, {})
-        if not entry.get("finished") or entry["key"] != key:
+        finished = entry.get("finished") and entry["key"] == key
+        if not finished or entry["files"] != _sizes(task, stage, output):
             return stage, key, entry
     return None, None, {}
+
+
+def _sizes(task: Task, stage: str, output: Path) -> dict[str, int]:
+    """Sizes in bytes of the files of a stage, by their paths in the output folder."""
+    paths = task.results(stage, output)
+    return {path.relative_to(output).as_posix(): path.stat().st_size for path in paths}

@@ -345,6 +345,9 @@ class TestOwnFactory:
                 def forward(self, img0, img1):
                     return self.weight * (img0 - img1).abs().amax(dim=(1, 2, 3))
 
+            def failing():
+                return 1 / 0
+
             def number():
                 return 3
 
@@ -381,6 +384,7 @@ class TestOwnFactory:
             ("own_metric:Nothing", "'own_metric' has no 'Nothing'"),
             ("own_metric:", "'own_metric' has no ''"),
             ("own_metric:constant", "has no callable 'constant'"),
+            ("own_metric:failing", r"failing\(\) failed with ZeroDivisionError: division"),
             ("own_metric:number", r"number\(\) must return a callable .* got int"),
         ],
     )

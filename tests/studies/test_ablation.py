@@ -33,7 +33,7 @@ from robust_lpips.studies.base import Plan, Results, source_of, training
 from robust_lpips.studies.base.measuring import Part
 from robust_lpips.studies.base.runner import Execution, Shard, run, unfinished
 from robust_lpips.tasks.machine import available_cores
-from robust_lpips.tasks.task import advance, next_stage, record_of
+from robust_lpips.tasks.task import advance, next_stage, record_of, staleness
 from robust_lpips.training import LAST, Recipe
 from robust_lpips.weights import read_checkpoint
 
@@ -189,7 +189,8 @@ class TestStale:
         shutil.copy(
             output / other.folder / "training" / LAST, tmp_path / task.folder / "training" / LAST
         )
-        assert next_stage(task, tmp_path) == "trained"
+        assert next_stage(task, tmp_path) == "training"
+        assert staleness(task, tmp_path) == "files are missing or damaged"
 
     def test_other_settings_do_not_mix(self, finished):
         _, output, _ = finished
@@ -367,8 +368,8 @@ class TestCommandLine:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            (["--table", "all", "--rows", "vanilla"], "rows must be of"),
-            (["--table", "all", "--weights", f"vanilla={__file__}"], "weights must be of"),
+            (["--table", "all", "--rows", "vanilla"], "unrecognized arguments: --rows"),
+            (["--table", "all", "--weights", f"vanilla={__file__}"], "unrecognized arguments"),
             (["--weights", "vanilla=no/such.pt"], "must be ROW=PATH"),
             (["--preset", "paper"], "data_root must be given with preset 'paper'"),
             (["--preset", "huge"], "invalid choice: 'huge'"),

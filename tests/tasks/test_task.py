@@ -49,11 +49,33 @@ def test_interruption_keeps_finished_stages(tmp_path, fate, error):
     assert [len(task.processes(tmp_path, stage)) for stage in task.stages] == [1, 2]
 
 
+@pytest.mark.parametrize("damage", ["missing", "cut"])
+def test_damaged_files_are_made_again(tmp_path, damage):
+    task = Steps("cpu", "a")
+    do_task(task, tmp_path, ignore)
+    path = tmp_path / "a" / "end" / "process"
+    path.unlink() if damage == "missing" else path.write_text("")
+    assert next_stage(task, tmp_path) == "end"
+    assert staleness(task, tmp_path) == "files are missing or damaged"
+    do_task(task, tmp_path, ignore)
+    assert [len(task.processes(tmp_path, stage)) for stage in task.stages] == [1, 1]
+
+
+@pytest.mark.parametrize("text", ["", '{"begin": {'])
+def test_record_that_cannot_be_read_counts_as_none(tmp_path, text):
+    task = Steps("cpu", "a")
+    do_task(task, tmp_path, ignore)
+    (tmp_path / "a" / "record.json").write_text(text)
+    assert next_stage(task, tmp_path) == "begin"
+    do_task(task, tmp_path, ignore)
+    assert [len(task.processes(tmp_path, stage)) for stage in task.stages] == [1, 1]
+
+
 def test_another_key_removes_what_that_stage_left(tmp_path):
     do_task(Steps("cpu", "a"), tmp_path, ignore)
     task = Steps("cpu", "a", version=1)
     assert next_stage(task, tmp_path) == "end"
-    assert staleness(task, tmp_path) == "version 0 there, 1 here"
+    assert staleness(task, tmp_path) == "version changed"
     do_task(task, tmp_path, ignore)
     assert [len(task.processes(tmp_path, stage)) for stage in task.stages] == [1, 1]
     assert staleness(task, tmp_path) is None

@@ -78,13 +78,16 @@ class AblationSettings(TrainedSettings):
     n: int | None = option(None, "validation triplets (default: the preset's)", least=1)
     n_train: int | None = option(None, "training triplets (default: the preset's)", least=1)
     preset: str = option("quick", "how large the run is", choices=PRESETS)
-    rows: tuple[str, ...] = option((), "only these rows (all)", claimed=False, metavar="ROW")
+    rows: tuple[str, ...] = option(
+        (), "only these rows (all)", claimed=False, alone=True, metavar="ROW"
+    )
     seeds: tuple[int, ...] = option(
         (), "seeds, with each of which every row is trained (the preset's)", least=0, claimed=False
     )
     weights: tuple[tuple[str, Path], ...] = option(
         (),
         "measure these checkpoints instead of training those rows",
+        alone=True,
         metavar="ROW=PATH",
         parse=row_and_path,
     )

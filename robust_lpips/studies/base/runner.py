@@ -192,7 +192,13 @@ def claim(output: Path, settings: Mapping[str, Any]) -> None:
         write_json(path, settings)
         return
     wanted = json.loads(json.dumps(settings))  # as it would be read: tuples become lists
-    if unlike := differences(read_json(path), wanted):
+    try:
+        found = read_json(path)
+    except ValueError as error:
+        raise ValueError(
+            f"output: {path} cannot be read ({error}): remove it, or choose another folder"
+        ) from error
+    if unlike := differences(found, wanted):
         raise ValueError(
             f"output: {output} holds results of different settings ({unlike}): choose another "
             "folder"
@@ -218,7 +224,7 @@ def _page(
 ) -> str:
     """The study's own blocks, then figures, what is left out, and what made the page."""
     shown = [
-        f"`{name}.png` shows photographs."
+        f"`{name}.png`, written next to this page, shows photographs and stays out of repositories."
         if name in study.photographs
         else f"![{name}]({name}.png)"
         for name in figures

@@ -21,6 +21,7 @@ def option(
     most: float | None = None,
     choices: Collection[Any] | None = None,
     claimed: bool = True,
+    alone: bool = False,
     metavar: str | None = None,
     parse: Callable[[str], Any] | None = None,
 ) -> Any:
@@ -38,12 +39,13 @@ def option(
         most: largest value allowed.
         choices: values allowed; of a tuple, values of its items.
         claimed: results depend on it, so that a folder holds results of one value only.
+        alone: the option is not offered where several studies run together.
         metavar: name of the value in the command line's help.
         parse: makes a value from its text on the command line; as ``type=`` of argparse.
     """
     limits = {"least": least, "most": most, "choices": None if choices is None else tuple(choices)}
     words = {"help": help, "metavar": metavar, "parse": parse}
-    return field(default=default, metadata=limits | words | {"claimed": claimed})
+    return field(default=default, metadata=limits | words | {"claimed": claimed, "alone": alone})
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,7 @@ class BeyondSettings(TripletSettings):
         + ", ".join(VARIANTS),
         choices=VARIANTS,
         claimed=False,
+        alone=True,
         metavar="ROW",
     )
 

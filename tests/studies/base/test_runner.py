@@ -79,6 +79,11 @@ class TestClaim:
         with pytest.raises(ValueError, match="notes"):
             finish(STUDY, work.plan("l2", notes=moved), output)
 
+    def test_settings_that_cannot_be_read_are_named(self, tmp_path):
+        (tmp_path / "settings.json").write_text("")
+        with pytest.raises(ValueError, match=r"settings\.json cannot be read"):
+            claim(tmp_path, {"n": 1})
+
     def test_tuples_are_what_is_read_again(self, tmp_path):
         for _ in range(2):
             claim(tmp_path, {"sizes": (1, 2), "none": None})

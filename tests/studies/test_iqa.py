@@ -8,9 +8,9 @@ from PIL import Image
 from scipy import stats
 
 from robust_lpips import cli
-from robust_lpips.evaluation import write_distances
 from robust_lpips.studies.base import Plan, Results, records, runner
 from robust_lpips.studies.iqa import SEVERITY_NOTE, STUDY, IQASettings
+from tests.studies.kept import replace_distances
 
 pytest.importorskip("skimage", reason="scikit-image has the photographs")
 
@@ -127,11 +127,11 @@ def test_metrics_without_correlation_are_named_with_the_reason(tid, tmp_path):
     settings = {"dataset": "tid2013", "data_root": tid}
     output = tmp_path / "out"
     run(output, **settings)
-    path = output / DISTANCES.format("ssim")
+    name = DISTANCES.format("ssim")
     # As of a metric that is blind to one type of distortion.
-    table = pd.read_csv(path, dtype={"subset": str, "sample": str})
+    table = pd.read_csv(output / name, dtype={"subset": str, "sample": str})
     table.loc[table["subset"] == "gaussian-blur", "distance"] = 0.5
-    write_distances(table, path)
+    replace_distances(table, output, name)
     page = run(output, **settings)
     (line,) = (line for line in page.splitlines() if line.startswith("- ssim: "))
     assert "gaussian-blur" in line

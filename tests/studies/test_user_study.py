@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 
 from robust_lpips import cli
 from robust_lpips.data import ShiftedPhotographs
-from robust_lpips.evaluation import write_distances
 from robust_lpips.published import published, published_answers
 from robust_lpips.studies.base import Plan, Results, records, runner
 from robust_lpips.studies.user_study import STUDY, UserStudySettings
+from tests.studies.kept import replace_distances
 
 RELEASED = Path(__file__).resolve().parents[3] / "shared/official/user_study_responses.json"
 ANSWERS = {
@@ -122,9 +122,8 @@ def test_tables_and_records(responses, tmp_path):
 def test_undefined_agreement_is_a_dash_and_no_record(responses, tmp_path):
     output = tmp_path / "out"
     run(output, ["l2", "ssim"], responses=responses)
-    path = output / DISTANCES
-    table = pd.read_csv(path, dtype={"subset": str, "sample": str})
-    write_distances(table.assign(distance=0.5), path)
+    table = pd.read_csv(output / DISTANCES, dtype={"subset": str, "sample": str})
+    replace_distances(table.assign(distance=0.5), output, DISTANCES)
     (output / records.RECORDS_FILE).unlink()
     page = run(output, ["l2", "ssim"], responses=responses)
     assert [record["metric"] for record in records.read(output)] == ["ssim"]

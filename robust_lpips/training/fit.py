@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import math
 import os
 from collections.abc import Callable, Mapping
@@ -201,4 +202,12 @@ def launch(device: torch.device | str = "cpu", precision: str = "32") -> Fabric:
         where = {"devices": 1 if device.index is None else [device.index]}
     fabric = Fabric(accelerator=device.type, precision=precision, **where)
     fabric.launch()
+    if fabric.world_size > 1:
+        # Fabric does so for NCCL alone; threads of Gloo can abort a process that ends before them.
+        atexit.register(_leave_processes)
     return fabric
+
+
+def _leave_processes() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
